@@ -1,0 +1,1 @@
+"""The ``usds`` command: one thin module a command."""

@@ -1,0 +1,1 @@
+"""Curation: raw ultrasound exports to de-identified frames, captions, labels, splits and figures."""

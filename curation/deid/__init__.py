@@ -1,0 +1,1 @@
+"""De-identification: keyed identity, harvested identifiers, prose, image area, burned-in text, verification."""

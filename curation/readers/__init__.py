@@ -1,0 +1,1 @@
+"""Readers: bytes of any supported file to frames, header facts and raw captions."""

@@ -1,0 +1,1 @@
+"""Ultrasound-CLIP: network, losses, training and evaluation over a usds dataset."""

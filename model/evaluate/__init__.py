@@ -1,0 +1,1 @@
+"""Evaluation of a trained run: retrieval, zero-shot attributes, probes."""

@@ -1,0 +1,1 @@
+"""The contracts every floor shares: tables, dataset directory, private state, errors."""
