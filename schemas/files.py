@@ -5,36 +5,53 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["atomic_path", "canonical_json", "file_sha256", "read_json", "remove_leftovers", "write_json"]
+__all__ = [
+    "atomic_path",
+    "canonical_json",
+    "file_sha256",
+    "partial_path",
+    "publish",
+    "read_json",
+    "remove_leftovers",
+    "write_json",
+]
 
 _PARTIAL = ".partial-"
 
 
-@contextmanager
-def atomic_path(path: Path, *, mode: int = 0o644) -> Iterator[Path]:
-    """Yield a path beside ``path`` that replaces it when the block ends well.
-
-    The file is synced before the rename and its folder after, so a kill or a power cut leaves the old file
-    or the new one, never a mixture. On an error the partial file is removed.
-    """
+def partial_path(path: Path) -> Path:
+    """Name beside ``path`` under which this process writes it; :func:`publish` gives it its own name."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{_PARTIAL}{os.getpid()}-{path.name}")
+    return path.with_name(f"{_PARTIAL}{os.getpid()}-{path.name}")
+
+
+def publish(partial: Path, path: Path, *, mode: int = 0o644) -> None:
+    """Sync ``partial``, rename it to ``path``, sync the folder.
+
+    A kill or a power cut leaves the old file or the new one, never a mixture.
+    """
+    os.chmod(partial, mode)
+    with partial.open("rb") as stream:
+        os.fsync(stream.fileno())
+    os.replace(partial, path)
+    _sync_folder(path.parent)
+
+
+@contextmanager
+def atomic_path(path: Path, *, mode: int = 0o644) -> Generator[Path]:
+    """Yield a path beside ``path`` that replaces it when the block ends well; on an error nothing stays."""
+    partial = partial_path(path)
     try:
         yield partial
-        os.chmod(partial, mode)
-        with partial.open("rb") as stream:
-            os.fsync(stream.fileno())
-        os.replace(partial, path)
+        publish(partial, path, mode=mode)
     except BaseException:
-        with suppress(FileNotFoundError):
-            partial.unlink()
+        partial.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:
