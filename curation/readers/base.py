@@ -1,4 +1,4 @@
-"""The contract between file formats and the rest of curation: a medium gives frames, facts and identifiers."""
+"""The contract of a reader: an opened medium gives frames, facts and identifiers."""
 
 from __future__ import annotations
 
@@ -25,16 +25,18 @@ MediaReason = Literal[
     "no_pixels",
     "encrypted",
     "too_large",
+    "nested_archive",
+    "unsafe_archive",
+    "permission_denied",
+    "disk_error",
 ]
-"""Why a file gives no frames. These words, unlike library messages, never carry values of the file."""
+"""Why a file gives no frames: a subset of `usds.schemas.tables.Reason`, and never a value of the file."""
 
 MediaKind = Literal["dicom", "image", "video"]
 RegionKind = Literal["2d", "color", "spectral", "mmode", "ecg", "other"]
 CaptionScope = Literal["frame", "clip", "study"]
 CaptionOrigin = Literal["sidecar", "header", "report", "overlay", "dataset"]
-IdentifierClass = Literal[
-    "name", "id", "date", "phone", "address", "institution", "staff", "path", "other"
-]
+IdentifierClass = Literal["name", "id", "date", "phone", "address", "institution", "staff", "path", "other"]
 RGB = NDArray[np.uint8]
 """A frame: uint8, shape (rows, columns, 3), red first."""
 
@@ -49,6 +51,10 @@ _MESSAGES: dict[str, str] = {
     "no_pixels": "the file holds no pixel data",
     "encrypted": "the file or archive member is encrypted",
     "too_large": "the file is larger than the limit",
+    "nested_archive": "an archive inside an archive is not opened",
+    "unsafe_archive": "an archive member points outside the archive",
+    "permission_denied": "the file may not be read",
+    "disk_error": "the file could not be read from its disk",
 }
 
 
@@ -208,7 +214,7 @@ class Media(ABC):
             Where no frame of a file decodes, or the time limit is passed.
         """
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - media that hold no file have nothing to release
         """Release the file. Reading on is an error."""
 
     def __enter__(self) -> Self:

@@ -1,0 +1,83 @@
+"""Keep what libraries say away from users: their messages quote values of the file."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from types import TracebackType
+
+from usds.curation.readers.base import MediaError, MediaReason
+
+_LOGGERS = ("pydicom", "PIL", "libav", "pylibjpeg", "openjpeg", "rle", "jpeg_ls")
+
+
+@cache
+def _silence_native_code() -> None:
+    """Turn off what C libraries print to stderr by themselves; they offer no quieter way."""
+    import av.logging
+    import cv2
+    import gdcm
+
+    av.logging.set_level(None)
+    cv2.setLogLevel(0)
+    for switch in (gdcm.Trace.WarningOff, gdcm.Trace.ErrorOff, gdcm.Trace.DebugOff):
+        switch()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    _silence_native_code()
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    before = [(logger.disabled, logger.level) for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.disabled = True
+        try:
+            yield
+        finally:
+            for logger, (disabled, level) in zip(loggers, before, strict=True):
+                logger.disabled = disabled
+                logger.setLevel(level)
+
+
+class guarded:
+    """Run library code so that only a reason code comes out of it.
+
+    Warnings and log records are dropped; any exception but `MediaError` becomes
+    ``MediaError(reason)`` without a cause, since decoders put values of the file into messages.
+
+    Parameters
+    ----------
+    reason : MediaReason
+        What a failure means at this place. Failures of the disk and of memory keep their own reasons.
+    """
+
+    def __init__(self, reason: MediaReason) -> None:
+        self._reason: MediaReason = reason
+
+    def __enter__(self) -> None:
+        self._context = _quiet()
+        self._context.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._context.__exit__(None, None, None)
+        if error is None or isinstance(error, MediaError) or not isinstance(error, Exception):
+            return
+        raise MediaError(_reason_of(error, self._reason)) from None
+
+
+def _reason_of(error: Exception, fallback: MediaReason) -> MediaReason:
+    if isinstance(error, PermissionError):
+        return "permission_denied"
+    if isinstance(error, MemoryError):
+        return "decompression_bomb"
+    # EIO and its like: the disk, not the file. Libraries raise OSError without errno for bad content.
+    if type(error) is OSError and error.errno is not None and error.filename is None and error.errno == 5:
+        return "disk_error"
+    return fallback
