@@ -1,0 +1,182 @@
+"""Checks that decide whether a taxonomy file can be used at all; each failure names file and line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+
+from pydantic import ValidationError
+
+from .document import Document
+from .source import Source, TaxonomyError
+from .udt import expand
+
+__all__ = ["check_document"]
+
+Path = tuple[str | int, ...]
+
+
+def check_document(source: Source) -> Document:
+    """Validate the shape and the references of a taxonomy file.
+
+    Raises
+    ------
+    TaxonomyError
+        For the first problem in the order of the file.
+    """
+    try:
+        document = Document.model_validate(source.data)
+    except ValidationError as error:
+        raise _shape_error(source, error) from error
+    problems = sorted(_problems(document), key=lambda problem: source.line(problem[1]) or 0)
+    if problems:
+        text, path = problems[0]
+        raise source.error(text, path)
+    return document
+
+
+def _shape_error(source: Source, error: ValidationError) -> TaxonomyError:
+    first = min(error.errors(), key=lambda e: source.line([p for p in e["loc"] if p is not None]) or 0)
+    path: Path = first["loc"]
+    where = ".".join(str(part) for part in path)
+    kind = first["type"]
+    if kind == "extra_forbidden":
+        return source.error(f"unknown key '{path[-1]}'{_nearest(str(path[-1]), path)}", path)
+    if kind == "missing":
+        return source.error(f"the key '{path[-1]}' is missing", path[:-1])
+    if kind == "too_short":
+        return source.error(f"'{path[-1]}' is empty: it needs at least one entry", path)
+    got = type(first["input"]).__name__
+    return source.error(f"'{where}' has a wrong value of type {got}: {first['msg']}", path)
+
+
+def _nearest(key: str, path: Path) -> str:
+    from .document import DimensionEntry, LabelEntry
+
+    model = Document
+    if "labels" in path:
+        model = LabelEntry
+    elif "dimensions" in path and len(path) == 3:
+        model = DimensionEntry
+    near = difflib.get_close_matches(key, list(model.model_fields), n=1)
+    return f"; did you mean '{near[0]}'?" if near else f"; known here: {', '.join(model.model_fields)}"
+
+
+def _problems(document: Document) -> Iterator[tuple[str, Path]]:
+    yield from _duplicate_names(document)
+    yield from _parents(document)
+    yield from _patterns(document)
+    yield from _references(document)
+
+
+def _duplicate_names(document: Document) -> Iterator[tuple[str, Path]]:
+    seen_dimensions: set[str] = set()
+    for i, dimension in enumerate(document.dimensions):
+        if dimension.name in seen_dimensions:
+            yield f"dimension '{dimension.name}' stands twice", ("dimensions", i, "name")
+        seen_dimensions.add(dimension.name)
+        seen: set[str] = set()
+        for j, label in enumerate(dimension.labels):
+            if label.name in seen:
+                path = ("dimensions", i, "labels", j, "name")
+                yield f"label '{label.name}' stands twice in dimension '{dimension.name}'", path
+            seen.add(label.name)
+
+
+def _parents(document: Document) -> Iterator[tuple[str, Path]]:
+    names = {d.name: {label.name for label in d.labels} for d in document.dimensions}
+    parents: dict[tuple[str, str], tuple[str, str]] = {}
+    places: dict[tuple[str, str], Path] = {}
+    for i, dimension in enumerate(document.dimensions):
+        target = dimension.parent_dimension or dimension.name
+        if target not in names:
+            yield f"unknown parent dimension '{target}'", ("dimensions", i, "parent_dimension")
+            continue
+        for j, label in enumerate(dimension.labels):
+            path = ("dimensions", i, "labels", j, "parent")
+            if label.parent is None:
+                continue
+            if label.parent not in names[target]:
+                hint = _suggest(label.parent, names[target])
+                yield f"unknown parent '{label.parent}' of label '{label.name}'{hint}", path
+                continue
+            parents[dimension.name, label.name] = (target, label.parent)
+            places[dimension.name, label.name] = path
+    yield from _cycles(parents, places)
+
+
+def _cycles(
+    parents: dict[tuple[str, str], tuple[str, str]], places: dict[tuple[str, str], Path]
+) -> Iterator[tuple[str, Path]]:
+    done: set[tuple[str, str]] = set()
+    for start in parents:
+        trail: list[tuple[str, str]] = []
+        node = start
+        while node in parents and node not in done and node not in trail:
+            trail.append(node)
+            node = parents[node]
+        if node in trail:
+            loop = [*trail[trail.index(node) :], node]
+            yield "cycle of parents: " + " -> ".join(label for _, label in loop), places[node]
+        done.update(trail)
+
+
+def _patterns(document: Document) -> Iterator[tuple[str, Path]]:
+    for i, dimension in enumerate(document.dimensions):
+        for j, label in enumerate(dimension.labels):
+            path = ("dimensions", i, "labels", j)
+            groups = ("synonyms", "variants", "misspellings", "abbreviations", "implied", "regions")
+            for group in groups:
+                for k, form in enumerate(getattr(label, group)):
+                    yield from _pattern(form.text, (*path, group, k))
+            for name, forms in label.substructures.items():
+                for k, form in enumerate(forms):
+                    yield from _pattern(form.text, (*path, "substructures", name, k))
+    for k, form in enumerate(document.ignore):
+        yield from _pattern(form.text, ("ignore", k))
+    for name, members in document.groups.items():
+        for k, text in enumerate(members):
+            yield from _pattern(text, ("groups", name, k))
+
+
+def _pattern(text: str, path: Path) -> Iterator[tuple[str, Path]]:
+    try:
+        empty = not all(any(c.isalnum() for c in form) for form in expand(text))
+    except ValueError as error:
+        yield f"bad surface form: {error}", path
+        return
+    if empty:
+        yield f"surface form '{text}' holds no word", path
+
+
+def _references(document: Document) -> Iterator[tuple[str, Path]]:
+    names = {d.name: {label.name for label in d.labels} for d in document.dimensions}
+    for i, dimension in enumerate(document.dimensions):
+        for j, label in enumerate(dimension.labels):
+            if label.pediatric is not None and label.pediatric not in names[dimension.name]:
+                path: Path = ("dimensions", i, "labels", j, "pediatric")
+                yield f"unknown pediatric counterpart '{label.pediatric}' of '{label.name}'", path
+    for k, compound in enumerate(document.compounds):
+        yield from _known(names, compound.dimension, compound.label, ("compounds", k))
+        if compound.heads not in document.groups:
+            yield f"unknown group '{compound.heads}'", ("compounds", k, "heads")
+    for k, rule in enumerate(document.combinations):
+        for dimension_name, label_name in (*rule.all, *rule.any, *rule.add, *rule.drop):
+            yield from _known(names, dimension_name, label_name, ("combinations", k))
+    if document.normal is not None:
+        yield from _known(names, document.normal.dimension, document.normal.label, ("normal", "label"))
+    if document.pediatric is not None:
+        rule_ = document.pediatric
+        yield from _known(names, rule_.system_dimension, rule_.system, ("pediatric", "system"))
+
+
+def _known(names: dict[str, set[str]], dimension: str, label: str, path: Path) -> Iterator[tuple[str, Path]]:
+    if dimension not in names:
+        yield f"unknown dimension '{dimension}'{_suggest(dimension, list(names))}", path
+    elif label not in names[dimension]:
+        yield f"unknown label '{label}' of dimension '{dimension}'{_suggest(label, names[dimension])}", path
+
+
+def _suggest(word: str, known: Sequence[str] | set[str]) -> str:
+    near = difflib.get_close_matches(word, sorted(known), n=1)
+    return f"; did you mean '{near[0]}'?" if near else ""
