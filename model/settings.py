@@ -64,12 +64,16 @@ class TowerSettings(Settings):
     """
 
     name: str = "ViT-B-16"
-    text_tower: Path | None = Field(None, description="folder of a BERT: config.json, vocab.txt, weights optional")
+    text_tower: Path | None = Field(
+        None, description="folder of a BERT: config.json, vocab.txt, weights optional"
+    )
     pretrained: Path | None = Field(None, description="checkpoint of both towers, any supported layout")
     pretrained_image: Path | None = Field(None, description="weights of the image tower alone")
     pretrained_text: Path | None = Field(None, description="weights of the text tower alone")
     image_size: Positive | None = Field(None, description="input side in pixels; default: the architecture's")
-    context_length: Positive | None = Field(None, description="most tokens of a text; default: the architecture's")
+    context_length: Positive | None = Field(
+        None, description="most tokens of a text; default: the architecture's"
+    )
 
 
 class GraphSettings(Settings):
@@ -85,7 +89,10 @@ class GraphSettings(Settings):
     heads: Positive = 4
     dropout: Fraction = 0.0
     tag_dropout: Fraction = Field(0.5, description="share of records trained on their text alone")
-    diagnosis_dimension: str = Field("diagnosis", description="dimension on the diagnosis side of the graph")
+    diagnosis_dimension: str | None = Field(
+        None,
+        description="dimension on the diagnosis side of the graph; default: those with the role 'finding'",
+    )
 
 
 class FusionSettings(Settings):
@@ -101,13 +108,19 @@ class LossSettings(Settings):
 
     kind: Literal["clip", "paper", "multi_positive"] = "multi_positive"
     target: Literal["paper", "masked"] = "masked"
-    weight: float = Field(1.0, ge=0.0, description="lambda of the semantic term (paper); unpublished, our choice")
+    weight: float = Field(
+        1.0, ge=0.0, description="lambda of the semantic term (paper); unpublished, our choice"
+    )
     temperature: float = Field(0.07, gt=0.0, description="tau of the KL term (paper)")
-    mix: Fraction = Field(0.2, description="a: share of the target given to semantic neighbours (multi_positive)")
+    mix: Fraction = Field(
+        0.2, description="a: share of the target given to semantic neighbours (multi_positive)"
+    )
     neighbours: Positive = Field(16, description="m: most semantic neighbours of a row (multi_positive)")
     threshold: Fraction = Field(0.5, description="least similarity of a neighbour (multi_positive)")
     perplexity: float = Field(3.0, ge=1.0, description="effective number of neighbours (multi_positive)")
-    dimension_weights: dict[str, float] | None = Field(None, description="weight of each dimension; default: equal")
+    dimension_weights: dict[str, float] | None = Field(
+        None, description="weight of each dimension; default: equal"
+    )
     logit_scale_max: float = Field(100.0, gt=0.0, description="upper bound of exp(theta)")
     chunk_rows: int = Field(0, ge=0, description="rows of the logits at a time; 0: all rows at once")
 
@@ -160,8 +173,12 @@ class DataSettings(Settings):
     batch_size: Positive = Field(256, description="pairs a step over all ranks, one subject each")
     image_size: Positive | None = Field(None, description="cache resolution; default: the image tower's")
     workers: int = Field(2, ge=0)
-    cache: Path | None = Field(None, description="folder of the resized frames; default: the user's cache folder")
-    modes: tuple[str, ...] = Field((), description="image modes to keep (b_mode, color_doppler, ...); empty: all")
+    cache: Path | None = Field(
+        None, description="folder of the resized frames; default: the user's cache folder"
+    )
+    modes: tuple[str, ...] = Field(
+        (), description="image modes to keep (b_mode, color_doppler, ...); empty: all"
+    )
     valid_frames: Positive = Field(2048, description="most validation frames looked at while training")
 
 
@@ -190,7 +207,9 @@ class RunSettings(Settings):
 
     seed: int = Field(0, ge=0)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    accumulate: Positive = Field(1, description="gradient-cache chunks of a batch: less memory, same gradient")
+    accumulate: Positive = Field(
+        1, description="gradient-cache chunks of a batch: less memory, same gradient"
+    )
     grad_checkpointing: bool = False
     compile: bool = False
     ema_decay: Fraction = Field(0.999, description="decay of the averaged weights; 0: no average")
@@ -262,7 +281,9 @@ def build_settings(overrides: Mapping[str, Any], *, default: PresetName = "impro
     """
     name = str(overrides.get("preset", default))
     if name not in PRESETS:
-        raise UsageError(f"unknown preset {name!r}{_nearest(name, PRESETS)}; the presets are {', '.join(PRESETS)}")
+        raise UsageError(
+            f"unknown preset {name!r}{_nearest(name, PRESETS)}; the presets are {', '.join(PRESETS)}"
+        )
     values = merge(_preset_table()[name], {**overrides, "preset": name})
     return validate(TrainSettings, values)
 
@@ -289,7 +310,11 @@ def _explain(kind: type[Settings], item: Mapping[str, Any]) -> str:
 def _keys_at(kind: type[Settings], path: Sequence[str]) -> tuple[str, ...]:
     for part in path:
         field = kind.model_fields.get(part)
-        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, Settings):
+        if (
+            field is None
+            or not isinstance(field.annotation, type)
+            or not issubclass(field.annotation, Settings)
+        ):
             return ()
         kind = field.annotation
     return tuple(kind.model_fields)
