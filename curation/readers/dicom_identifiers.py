@@ -75,7 +75,7 @@ def _element(element: DataElement) -> Iterator[Identifier]:
     if klass is None or element.value is None:
         return
     cue = keyword or ("Private" if element.tag.is_private else _group_cue(element.tag.group))
-    for text in _texts(element.value):
+    for text in _texts(element.value, runs=vr == "UN"):
         for part in _parts(text, klass):
             yield Identifier(part, klass, cue)
 
@@ -85,17 +85,11 @@ def _class_of(element: DataElement, keyword: str, vr: str) -> IdentifierClass | 
     listed = cast("IdentifierClass | None", identifier_classes().get(keyword))
     if vr == "PN":
         return "name" if listed == "name" else "staff"
-    if vr in _TIME_VRS:
-        return "date"
-    if vr == "UI":
-        return "id"
-    if listed is not None:
-        return listed
-    if element.tag.is_private and (vr in _TEXT_VRS or vr in _BYTE_VRS):
-        return "other"
-    if _group_cue(element.tag.group) and vr in _TEXT_VRS - {"IS", "DS", "CS"}:
-        return "other"
-    return None
+    if vr in _TIME_VRS or vr == "UI":
+        return "id" if vr == "UI" else "date"
+    is_private_text = element.tag.is_private and vr in _TEXT_VRS | _BYTE_VRS
+    is_label = _group_cue(element.tag.group) is not None and vr in _TEXT_VRS - {"IS", "DS", "CS"}
+    return listed or ("other" if is_private_text or is_label else None)
 
 
 def _group_cue(group: int) -> str | None:
@@ -103,15 +97,15 @@ def _group_cue(group: int) -> str | None:
     return {0x60: "Overlay", 0x50: "Curve"}.get(group >> 8)
 
 
-def _texts(value: Any) -> Iterator[str]:
+def _texts(value: Any, *, runs: bool) -> Iterator[str]:
     if isinstance(value, (bytes, bytearray)):
-        yield from _byte_texts(bytes(value[:_MAX_BYTES]), runs=False)
+        yield from _byte_texts(bytes(value[:_MAX_BYTES]), runs=runs)
     elif isinstance(value, (list, tuple)) or (hasattr(value, "__iter__") and not isinstance(value, str)):
         if hasattr(value, "original_string") or hasattr(value, "components"):
             yield str(value)
             return
         for item in value:
-            yield from _texts(item)
+            yield from _texts(item, runs=runs)
     else:
         original = getattr(value, "original_string", None)
         yield original if isinstance(original, str) else str(value)
@@ -131,13 +125,12 @@ def _byte_texts(data: bytes, *, runs: bool) -> Iterator[str]:
     body = data.strip(b"\0 ")
     if not body:
         return
-    if runs:
-        for run in _PRINTABLE_RUN.findall(body):
-            yield _decode(run)
-        return
     text = _decode(body)
     if sum(c.isprintable() or c.isspace() for c in text) >= 0.98 * len(text):
         yield text
+    elif runs:
+        for run in _PRINTABLE_RUN.findall(body):
+            yield _decode(run)
 
 
 def _decode(data: bytes) -> str:

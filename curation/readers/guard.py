@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import warnings
 from collections.abc import Iterator
@@ -75,9 +76,11 @@ class guarded:
 def _reason_of(error: Exception, fallback: MediaReason) -> MediaReason:
     if isinstance(error, PermissionError):
         return "permission_denied"
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or type(error).__name__ == "DecompressionBombError":
         return "decompression_bomb"
-    # EIO and its like: the disk, not the file. Libraries raise OSError without errno for bad content.
-    if type(error) is OSError and error.errno is not None and error.filename is None and error.errno == 5:
+    if isinstance(error, OSError) and error.errno == errno.EIO:
         return "disk_error"
+    # Pillow says it in words only; the words decide, and stay here.
+    if fallback == "unreadable" and isinstance(error, OSError) and "truncated" in str(error):
+        return "truncated"
     return fallback

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -43,23 +44,14 @@ def parse_regions(ds: Dataset, rows: int, cols: int, warnings: list[str]) -> tup
     except Exception:  # noqa: BLE001 - pydicom raises what the value breaks; then nothing is known
         sequence = None
     found: list[Region] = []
-    for item in sequence if isinstance(sequence, (list, tuple)) or hasattr(sequence, "__iter__") else ():
+    for item in sequence if hasattr(sequence, "__iter__") else ():
         region = _region(item)
         if region is None:
             _warn(warnings, "region_malformed")
         elif region.x1 > cols + _TOLERANCE or region.y1 > rows + _TOLERANCE:
             _warn(warnings, "region_outside_frame")
         else:
-            found.append(
-                Region(
-                    region.kind,
-                    region.x0,
-                    region.y0,
-                    min(region.x1, cols),
-                    min(region.y1, rows),
-                    region.spacing_mm,
-                )  # fmt: skip
-            )
+            found.append(replace(region, x1=min(region.x1, cols), y1=min(region.y1, rows)))
     return tuple(found)
 
 

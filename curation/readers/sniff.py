@@ -23,7 +23,8 @@ _VIDEO_MAGIC = (
 )
 _BOXES = {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"}
 _STILL_BRANDS = {b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1", b"jp2 "}
-_SR_CLASS = re.compile(rb"1\.2\.840\.10008\.5\.1\.4\.1\.1\.88\.\d+")
+_STORAGE_CLASS = re.compile(rb"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(\d+)")
+_SR_ARC = b"88"
 _VR = re.compile(rb"(?:AE|AS|AT|CS|DA|DS|DT|FL|FD|IS|LO|LT|OB|OW|PN|SH|SL|SQ|SS|ST|TM|UI|UL|UN|US|UT)")
 _MAX_TEXT_CONTROL = 0.01
 
@@ -71,24 +72,21 @@ def _is_dicom(head: bytes) -> bool:
 
 
 def _is_report(head: bytes) -> bool:
-    """The SOP class stands in the file meta and again at (0008,0016), well inside the head."""
-    return _SR_CLASS.search(head[:2048]) is not None
+    """The first storage class is the file's own (file meta, or (0008,0016)); later ones are references."""
+    first = _STORAGE_CLASS.search(head)
+    return first is not None and first[1] == _SR_ARC
 
 
 def _media_kind(head: bytes) -> Kind | None:
-    if head.startswith(_IMAGE_MAGIC):
-        return "image"
-    if head[:4] == b"RIFF":
-        return {b"WEBP": "image", b"AVI ": "video"}.get(head[8:12])  # type: ignore[return-value]
-    if head[:2] == b"BM" and head[6:10] == b"\0\0\0\0" and head[14:18] in _BMP_HEADERS:
+    is_bitmap = head[:2] == b"BM" and head[6:10] == b"\0\0\0\0" and head[14:18] in _BMP_HEADERS
+    if head.startswith(_IMAGE_MAGIC) or is_bitmap or (head[:4] == b"RIFF" and head[8:12] == b"WEBP"):
         return "image"
     if head[4:8] in _BOXES:
         return "image" if head[8:12] in _STILL_BRANDS else "video"
-    if head.startswith(_VIDEO_MAGIC):
-        return "video"
-    if len(head) > 376 and head[0] == head[188] == head[376] == 0x47:
-        return "video"  # MPEG transport stream: a sync byte every 188 bytes
-    return None
+    # A transport stream has a sync byte every 188 bytes and no other signature.
+    is_transport = len(head) > 376 and head[0] == head[188] == head[376] == 0x47
+    is_avi = head[:4] == b"RIFF" and head[8:12] == b"AVI "
+    return "video" if is_avi or is_transport or head.startswith(_VIDEO_MAGIC) else None
 
 
 _BMP_HEADERS = {size.to_bytes(4, "little") for size in (12, 40, 52, 56, 64, 108, 124)}
