@@ -13,9 +13,11 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import (
+    HTJ2K,
     JPEG2000,
     UID,
     HTJ2KLossless,
+    HTJ2KLosslessRPCL,
     JPEGLosslessSV1,
     JPEGLSLossless,
     RLELossless,

@@ -23,7 +23,7 @@ def _silence_native_code() -> None:
     import gdcm
 
     av.logging.set_level(None)
-    cv2.setLogLevel(0)
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     for switch in (gdcm.Trace.WarningOff, gdcm.Trace.ErrorOff, gdcm.Trace.DebugOff):
         switch()
 
