@@ -1,0 +1,184 @@
+"""Find and read text that is part of the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from usds.curation.deid.ocr_models import alphabet, session
+from usds.curation.deid.text_views import View, views
+
+RGB = NDArray[np.uint8]
+_STEP = 32
+"""The detection network halves its input five times."""
+_READ_ROWS = 48
+_READ_LONGEST = 1600
+
+
+class DetectorSettings(BaseModel):
+    """How hard to look for text. Chosen on the tuning scenes of `benchmarks.deid`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    scale: float = Field(2.0, ge=1.0, le=4.0, description="enlargement before detection: text of 6 px")
+    max_pixels: int = Field(1_300_000, ge=100_000, description="largest input of one pass")
+    pixel_threshold: float = Field(0.2, gt=0, lt=1, description="probability of a text pixel")
+    box_threshold: float = Field(0.3, gt=0, lt=1, description="mean probability of a box")
+    unclip: float = Field(1.6, ge=1.0, le=3.0, description="growth of the shrunken map of the network")
+    threads: int = Field(1, ge=1, description="threads of one inference")
+
+
+@dataclass(frozen=True, slots=True)
+class TextBox:
+    """Half-open pixel box around text.
+
+    Attributes
+    ----------
+    score : float
+        0 to 1.
+    method : str
+        Which detector and view found it.
+    """
+
+    x0: int
+    y0: int
+    x1: int
+    y1: int
+    score: float
+    method: str
+
+    def moved(self, dx: int, dy: int) -> TextBox:
+        """Shift by whole pixels."""
+        return TextBox(self.x0 + dx, self.y0 + dy, self.x1 + dx, self.y1 + dy, self.score, self.method)
+
+
+class TextDetector:
+    """Text detection and reading with networks that are part of the installation.
+
+    Parameters
+    ----------
+    settings : DetectorSettings
+    """
+
+    def __init__(self, settings: DetectorSettings | None = None) -> None:
+        self.settings = settings or DetectorSettings()
+
+    def detect(self, rgb: RGB, color: bool = False) -> list[TextBox]:
+        """Boxes of text lines.
+
+        Parameters
+        ----------
+        rgb : (rows, columns, 3) uint8
+        color : bool
+            Whether the picture carries flow colours: then several views of it are searched.
+        """
+        found: list[TextBox] = []
+        for view in views(rgb, color=color):
+            found.extend(self._detect_view(view))
+        return merge(found)
+
+    def detect_plain(self, rgb: RGB) -> list[TextBox]:
+        """Boxes of clear text in one pass at native size: enough to read labels, not to redact."""
+        return merge(self._detect_view(View("plain", rgb, 1.0 / self.settings.scale)))
+
+    def _detect_view(self, view: View) -> list[TextBox]:
+        rows, columns = view.image.shape[:2]
+        wanted = self.settings.scale * view.zoom
+        scale = min(wanted, (self.settings.max_pixels / (rows * columns)) ** 0.5)
+        height, width = (max(_STEP, round(side * scale / _STEP) * _STEP) for side in (rows, columns))
+        probability = self._probability(
+            cast(RGB, cv2.resize(view.image, (width, height), interpolation=cv2.INTER_CUBIC))
+        )
+        return self._boxes(probability, (columns / width, rows / height), view)
+
+    def _probability(self, image: RGB) -> NDArray[np.float32]:
+        network = session("PP-OCRv6_det_small", self.settings.threads)
+        pixels = image[..., ::-1].astype(np.float32) / 127.5 - 1.0
+        batch = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])
+        output = cast(list[Any], network.run(None, {"x": batch}))
+        return cast(NDArray[np.float32], output[0][0, 0])
+
+    def _boxes(
+        self, probability: NDArray[np.float32], back: tuple[float, float], view: View
+    ) -> list[TextBox]:
+        likely = (probability > self.settings.pixel_threshold).astype(np.uint8)
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(likely, connectivity=8)
+        if count < 2:
+            return []
+        mass = np.bincount(labels.ravel(), probability.ravel(), minlength=count)
+        rows, columns = view.image.shape[:2]
+        boxes: list[TextBox] = []
+        for index in range(1, count):
+            x, y, w, h, n = (int(value) for value in stats[index])
+            score = float(mass[index] / n)
+            if score < self.settings.box_threshold or min(w, h) < 3:
+                continue
+            grow = w * h * self.settings.unclip / (2 * (w + h))
+            x0, x1 = (x - grow) * back[0], (x + w + grow) * back[0]
+            y0, y1 = (y - grow) * back[1], (y + h + grow) * back[1]
+            box = TextBox(
+                max(0, int(x0)), max(0, int(y0)), min(columns, int(x1) + 1), min(rows, int(y1) + 1),
+                round(score, 3), view.name,
+            )  # fmt: skip
+            boxes.append(box)
+        return boxes
+
+    def recognise(self, rgb: RGB, boxes: Sequence[TextBox]) -> list[tuple[str, float]]:
+        """Read the text in boxes.
+
+        Returns
+        -------
+        list of (text, score)
+            One per box, in order; ("", 0.0) where nothing can be read.
+        """
+        return [self._read(rgb[box.y0 : box.y1, box.x0 : box.x1]) for box in boxes]
+
+    def _read(self, crop: RGB) -> tuple[str, float]:
+        rows, columns = crop.shape[:2]
+        if min(rows, columns) < 3:
+            return "", 0.0
+        width = max(16, min(_READ_LONGEST, round(columns * _READ_ROWS / rows / 8) * 8))
+        image = cv2.resize(crop, (width, _READ_ROWS), interpolation=cv2.INTER_CUBIC)
+        pixels = image[..., ::-1].astype(np.float32) / 127.5 - 1.0
+        batch = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])
+        network = session("PP-OCRv6_rec_small", self.settings.threads)
+        output = cast(list[Any], network.run(None, {"x": batch}))
+        return decode(cast(NDArray[np.float32], output[0][0]))
+
+
+def decode(classes: NDArray[np.float32]) -> tuple[str, float]:
+    """Best path of a connectionist temporal classification output.
+
+    Parameters
+    ----------
+    classes : (steps, characters) float32
+        Probabilities; class 0 is blank.
+    """
+    best = classes.argmax(axis=1)
+    keep = (best > 0) & np.concatenate([[True], best[1:] != best[:-1]])
+    if not keep.any():
+        return "", 0.0
+    letters = alphabet()
+    text = "".join(letters[index] for index in best[keep])
+    return text, float(classes.max(axis=1)[keep].mean())
+
+
+def merge(boxes: Sequence[TextBox]) -> list[TextBox]:
+    """Drop boxes that lie at least nine tenths inside a larger one."""
+    kept: list[TextBox] = []
+    for box in sorted(boxes, key=lambda b: -(b.x1 - b.x0) * (b.y1 - b.y0)):
+        area = (box.x1 - box.x0) * (box.y1 - box.y0)
+        if area > 0 and not any(_common(box, other) >= 0.9 * area for other in kept):
+            kept.append(box)
+    return kept
+
+
+def _common(a: TextBox, b: TextBox) -> int:
+    width = min(a.x1, b.x1) - max(a.x0, b.x0)
+    height = min(a.y1, b.y1) - max(a.y0, b.y0)
+    return max(0, width) * max(0, height)
