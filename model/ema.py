@@ -1,0 +1,64 @@
+"""The moving average of the weights, which often generalises better than the last step."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["EMA"]
+
+
+class EMA:
+    """Exponential moving average of the trainable parameters, in fp32.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Gives the start.
+    decay : float
+        Weight of the past, in [0, 1); early steps use (1 + t) / (10 + t) where that is smaller, so that the
+        random start is forgotten.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.steps = 0
+        self.average = {name: p.detach().clone().float() for name, p in model.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Take in the weights after one step."""
+        self.steps += 1
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        current = dict(model.named_parameters())
+        averages = list(self.average.values())
+        torch._foreach_lerp_(averages, [current[n].detach().float() for n in self.average], 1 - decay)
+
+    @contextmanager
+    def applied(self, model: nn.Module) -> Generator[None]:
+        """Run the block with the averaged weights in the model."""
+        held = {name: p.detach().clone() for name, p in model.named_parameters()}
+        _copy(model, self.average)
+        try:
+            yield
+        finally:
+            _copy(model, held)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The averages and their step count."""
+        return {**self.average, "ema.steps": torch.tensor(self.steps)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on from :meth:`state_dict`."""
+        self.steps = int(state["ema.steps"])
+        for name, value in self.average.items():
+            value.copy_(state[name])
+
+
+@torch.no_grad()
+def _copy(model: nn.Module, weights: dict[str, Tensor]) -> None:
+    for name, parameter in model.named_parameters():
+        parameter.copy_(weights[name])
