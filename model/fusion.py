@@ -39,8 +39,8 @@ class GatedFusion(nn.Module):
 class TagFusion(nn.Module):
     """The text attends over its record's tags; the gate cannot leave (0, gate_max); unit length at the end.
 
-    A record without tags keeps its text vector, so training with tag dropout and inference from text alone see
-    the same function.
+    A record without tags keeps its text vector, so training with tag dropout and inference from text alone
+    see the same function.
     """
 
     def __init__(self, text_width: int, tag_width: int, heads: int, gate_max: float) -> None:

@@ -38,8 +38,9 @@ def label_sides(taxonomy: Taxonomy, diagnosis_dimension: str | None) -> LabelSid
     side = (diagnosis_dimension,) if diagnosis_dimension is not None else diagnosis_dimensions(taxonomy)
     missing = [name for name in side if name not in names]
     if missing or not side:
+        wanted = missing[0] if missing else "with the role finding"
         raise UsageError(
-            f"taxonomy {taxonomy.set_name} has no dimension {missing[0] if missing else 'with role finding'!r}: "
+            f"taxonomy {taxonomy.set_name} has no dimension {wanted!r}: "
             f"set model.graph.diagnosis_dimension to one of {', '.join(names)}, or model.graph.kind to 'none'"
         )
     keys = list(taxonomy.label_index)
@@ -64,7 +65,7 @@ class BipartiteLayer(nn.Module):
             nn.init.zeros_(linear.bias)
 
     def forward(self, diagnosis: Tensor, attribute: Tensor, ratio: Tensor) -> tuple[Tensor, Tensor]:
-        """Side means (B, W) -> node states (B, W) of both sides; ``ratio`` (B, 1) = sqrt(n_d / n_a), 0: no edge.
+        """Side means (B, W) -> node states (B, W) of both sides; ``ratio`` (B, 1): sqrt(n_d / n_a) or 0.
 
         The symmetric normalisation of a complete bipartite graph leaves a mean of the other side times the
         square root of the ratio of the sides.
@@ -80,8 +81,8 @@ class BipartiteEncoder(nn.Module):
     """The published graph encoder in closed form: equal to its message passing, without building graphs.
 
     After the first layer all nodes of a side carry the same vector, so each side is one row a record. Dropout
-    is drawn a node in the published code; the mean over n nodes then scales by Binomial(n, 1 - p) / (n (1 - p)),
-    which is what is drawn here.
+    is drawn a node in the published code; the mean over n nodes then scales by
+    Binomial(n, 1 - p) / (n (1 - p)), which is what is drawn here.
     """
 
     def __init__(self, sides: LabelSides, width: int, output: int, layers: int, dropout: float) -> None:
@@ -126,7 +127,7 @@ class BipartiteEncoder(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class TagTokens:
-    """Encoded labels of a batch: states (B, L, W) and present (B, L), False where a record has no such tag."""
+    """Encoded labels of a batch: states (B, L, W); present (B, L) is False for padding."""
 
     states: Tensor
     present: Tensor
@@ -172,8 +173,8 @@ class TypedAttention(nn.Module):
 class TagEncoder(nn.Module):
     """One token a label: embedding + its dimension + its parent in the tree, then typed attention.
 
-    A record without a diagnosis gets a learned "unknown" diagnosis token, so that every record with labels has
-    a diagnosis side.
+    A record without a diagnosis gets a learned "unknown" diagnosis token, so that every record with labels
+    has a diagnosis side.
     """
 
     def __init__(self, sides: LabelSides, width: int, layers: int, heads: int, dropout: float) -> None:

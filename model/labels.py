@@ -58,12 +58,14 @@ class LabelTensors:
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> LabelTensors:
         """Return the labels on another device."""
         parts = (self.nodes, self.offsets, self.x, self.filled, self.use)
-        return LabelTensors(*[part.to(device, non_blocking=non_blocking) for part in parts], self.longest)
+        return LabelTensors(
+            *(part.to(device, non_blocking=non_blocking) for part in parts), longest=self.longest
+        )
 
     def pin_memory(self) -> LabelTensors:
         """Return the labels in pinned memory (torch's loader calls this)."""
         parts = (self.nodes, self.offsets, self.x, self.filled, self.use)
-        return LabelTensors(*[part.pin_memory() for part in parts], self.longest)
+        return LabelTensors(*(part.pin_memory() for part in parts), longest=self.longest)
 
     def slice(self, start: int, stop: int) -> LabelTensors:
         """Return the records ``start`` to ``stop``, for gradient-cache chunks."""

@@ -1,8 +1,8 @@
 """Contrastive losses with semantic targets, over one process or all ranks, whole or in chunks of rows.
 
-The ranks exchange embeddings and packed labels, never the (B, B) target. Each rank computes the rows of its own
-records in both directions, scaled so that the mean over the ranks is the loss of the whole batch: with the
-averaged gradients of data-parallel training, any number of ranks takes the same step as one process.
+The ranks exchange embeddings and packed labels, never the (B, B) target. Each rank computes the rows of its
+own records in both directions, scaled so that the mean over the ranks is the loss of the whole batch: with
+the averaged gradients of data-parallel training, any number of ranks takes the same step as one process.
 """
 
 from __future__ import annotations
@@ -267,11 +267,11 @@ class ContrastiveLoss(nn.Module):
             own.rows,
             every.rows,
             self.get_buffer("similarity"),
-            own.filled,
-            every.filled,
-            self.settings.target,
-            self.weights if isinstance(self.weights, Tensor) else None,
-            self.widths,
+            filled_rows=own.filled,
+            filled_columns=every.filled,
+            mode=self.settings.target,
+            weights=self.weights if isinstance(self.weights, Tensor) else None,
+            widths=self.widths,
         )
         return target.scatter_(1, rows[:, None], 1.0)
 

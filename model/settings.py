@@ -1,7 +1,8 @@
 """Settings of the network and of its training: frozen, complete, and refused when a key is misspelt.
 
-``preset("improved")`` gives the settings of one of the four presets (``presets.yaml``), ``build_settings`` the
-same with overrides from a file or the command line. ``python -m usds.model.settings`` prints the JSON Schema.
+``preset("improved")`` gives the settings of one of the four presets (``presets.yaml``), ``build_settings``
+the same with overrides from a file or the command line. ``python -m usds.model.settings`` prints the JSON
+Schema.
 """
 
 from __future__ import annotations
@@ -65,22 +66,26 @@ class TowerSettings(Settings):
 
     name: str = "ViT-B-16"
     text_tower: Path | None = Field(
-        None, description="folder of a BERT: config.json, vocab.txt, weights optional"
+        default=None, description="folder of a BERT: config.json, vocab.txt, weights optional"
     )
-    pretrained: Path | None = Field(None, description="checkpoint of both towers, any supported layout")
-    pretrained_image: Path | None = Field(None, description="weights of the image tower alone")
-    pretrained_text: Path | None = Field(None, description="weights of the text tower alone")
-    image_size: Positive | None = Field(None, description="input side in pixels; default: the architecture's")
+    pretrained: Path | None = Field(
+        default=None, description="checkpoint of both towers, any supported layout"
+    )
+    pretrained_image: Path | None = Field(default=None, description="weights of the image tower alone")
+    pretrained_text: Path | None = Field(default=None, description="weights of the text tower alone")
+    image_size: Positive | None = Field(
+        default=None, description="input side in pixels; default: the architecture's"
+    )
     context_length: Positive | None = Field(
-        None, description="most tokens of a text; default: the architecture's"
+        default=None, description="most tokens of a text; default: the architecture's"
     )
 
 
 class GraphSettings(Settings):
     """Encoder of a record's labels.
 
-    ``bipartite`` is the published two-layer diagnosis-attribute convolution in closed form, ``tags`` one token a
-    label with typed attention, ``none`` leaves the text tower alone.
+    ``bipartite`` is the published two-layer diagnosis-attribute convolution in closed form, ``tags`` one
+    token a label with typed attention, ``none`` leaves the text tower alone.
     """
 
     kind: Literal["none", "bipartite", "tags"] = "tags"
@@ -88,9 +93,9 @@ class GraphSettings(Settings):
     layers: Positive = 1
     heads: Positive = 4
     dropout: Fraction = 0.0
-    tag_dropout: Fraction = Field(0.5, description="share of records trained on their text alone")
+    tag_dropout: Fraction = Field(default=0.5, description="share of records trained on their text alone")
     diagnosis_dimension: str | None = Field(
-        None,
+        default=None,
         description="dimension on the diagnosis side of the graph; default: those with the role 'finding'",
     )
 
@@ -100,29 +105,33 @@ class FusionSettings(Settings):
 
     kind: Literal["gated", "attention"] = "attention"
     heads: Positive = 8
-    gate_max: Fraction = Field(0.2, description="largest weight of the label residual")
+    gate_max: Fraction = Field(default=0.2, description="largest weight of the label residual")
 
 
 class LossSettings(Settings):
-    """Contrastive loss. ``clip``: identity targets; ``paper``: CLIP + MSE + KL; ``multi_positive``: soft targets."""
+    """Contrastive loss: ``clip`` (identity targets), ``paper`` (CLIP + MSE + KL) or ``multi_positive``."""
 
     kind: Literal["clip", "paper", "multi_positive"] = "multi_positive"
     target: Literal["paper", "masked"] = "masked"
     weight: float = Field(
-        1.0, ge=0.0, description="lambda of the semantic term (paper); unpublished, our choice"
+        default=1.0, ge=0.0, description="lambda of the semantic term (paper); unpublished, our choice"
     )
-    temperature: float = Field(0.07, gt=0.0, description="tau of the KL term (paper)")
+    temperature: float = Field(default=0.07, gt=0.0, description="tau of the KL term (paper)")
     mix: Fraction = Field(
-        0.2, description="a: share of the target given to semantic neighbours (multi_positive)"
+        default=0.2, description="a: share of the target given to semantic neighbours (multi_positive)"
     )
-    neighbours: Positive = Field(16, description="m: most semantic neighbours of a row (multi_positive)")
-    threshold: Fraction = Field(0.5, description="least similarity of a neighbour (multi_positive)")
-    perplexity: float = Field(3.0, ge=1.0, description="effective number of neighbours (multi_positive)")
+    neighbours: Positive = Field(
+        default=16, description="m: most semantic neighbours of a row (multi_positive)"
+    )
+    threshold: Fraction = Field(default=0.5, description="least similarity of a neighbour (multi_positive)")
+    perplexity: float = Field(
+        default=3.0, ge=1.0, description="effective number of neighbours (multi_positive)"
+    )
     dimension_weights: dict[str, float] | None = Field(
-        None, description="weight of each dimension; default: equal"
+        default=None, description="weight of each dimension; default: equal"
     )
-    logit_scale_max: float = Field(100.0, gt=0.0, description="upper bound of exp(theta)")
-    chunk_rows: int = Field(0, ge=0, description="rows of the logits at a time; 0: all rows at once")
+    logit_scale_max: float = Field(default=100.0, gt=0.0, description="upper bound of exp(theta)")
+    chunk_rows: int = Field(default=0, ge=0, description="rows of the logits at a time; 0: all rows at once")
 
 
 class SimilaritySettings(Settings):
@@ -159,38 +168,44 @@ class ModelSettings(Settings):
 class AugmentSettings(Settings):
     """Augmentation of training images; every draw is a function of (seed, epoch, frame_id)."""
 
-    crop_scale: tuple[Fraction, Fraction] = Field((0.6, 1.0), description="area of the random crop")
-    flip: Fraction = Field(0.0, description="share of mirrored images; captions that name a side forbid it")
+    crop_scale: tuple[Fraction, Fraction] = Field(default=(0.6, 1.0), description="area of the random crop")
+    flip: Fraction = Field(
+        default=0.0, description="share of mirrored images; captions that name a side forbid it"
+    )
     brightness: Fraction = 0.2
     contrast: Fraction = 0.2
-    speckle: Fraction = Field(0.0, description="standard deviation of multiplicative noise")
+    speckle: Fraction = Field(default=0.0, description="standard deviation of multiplicative noise")
 
 
 class DataSettings(Settings):
     """Which records are trained on, and how batches are made of them."""
 
     split: str = "default"
-    batch_size: Positive = Field(256, description="pairs a step over all ranks, one subject each")
-    image_size: Positive | None = Field(None, description="cache resolution; default: the image tower's")
-    workers: int = Field(2, ge=0)
+    batch_size: Positive = Field(default=256, description="pairs a step over all ranks, one subject each")
+    image_size: Positive | None = Field(
+        default=None, description="cache resolution; default: the image tower's"
+    )
+    workers: int = Field(default=2, ge=0)
     cache: Path | None = Field(
-        None, description="folder of the resized frames; default: the user's cache folder"
+        default=None, description="folder of the resized frames; default: the user's cache folder"
     )
     modes: tuple[str, ...] = Field(
-        (), description="image modes to keep (b_mode, color_doppler, ...); empty: all"
+        default=(), description="image modes to keep (b_mode, color_doppler, ...); empty: all"
     )
-    valid_frames: Positive = Field(2048, description="most validation frames looked at while training")
+    valid_frames: Positive = Field(
+        default=2048, description="most validation frames looked at while training"
+    )
 
 
 class OptimizerSettings(Settings):
     """AdamW; norms, biases and theta have no weight decay."""
 
-    learning_rate: float = Field(5e-4, gt=0.0)
+    learning_rate: float = Field(default=5e-4, gt=0.0)
     betas: tuple[Fraction, Fraction] = (0.9, 0.98)
-    epsilon: float = Field(1e-6, gt=0.0)
-    weight_decay: float = Field(0.2, ge=0.0)
+    epsilon: float = Field(default=1e-6, gt=0.0)
+    weight_decay: float = Field(default=0.2, ge=0.0)
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    clip_norm: float = Field(1.0, ge=0.0, description="largest gradient norm; 0: no clipping")
+    clip_norm: float = Field(default=1.0, ge=0.0, description="largest gradient norm; 0: no clipping")
 
 
 class ScheduleSettings(Settings):
@@ -198,26 +213,26 @@ class ScheduleSettings(Settings):
 
     epochs: Positive = 32
     max_steps: Positive | None = None
-    warmup_steps: int = Field(500, ge=0)
+    warmup_steps: int = Field(default=500, ge=0)
     final_fraction: Fraction = 0.0
 
 
 class RunSettings(Settings):
     """Precision, resources and what a run leaves behind."""
 
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     accumulate: Positive = Field(
-        1, description="gradient-cache chunks of a batch: less memory, same gradient"
+        default=1, description="gradient-cache chunks of a batch: less memory, same gradient"
     )
     grad_checkpointing: bool = False
     compile: bool = False
-    ema_decay: Fraction = Field(0.999, description="decay of the averaged weights; 0: no average")
+    ema_decay: Fraction = Field(default=0.999, description="decay of the averaged weights; 0: no average")
     log_every: Positive = 10
-    checkpoint_every: int = Field(0, ge=0, description="steps between checkpoints; 0: every epoch")
-    evaluate_every: Positive = Field(1, description="epochs between validations")
+    checkpoint_every: int = Field(default=0, ge=0, description="steps between checkpoints; 0: every epoch")
+    evaluate_every: Positive = Field(default=1, description="epochs between validations")
     keep_last: Positive = 2
-    max_bad_steps: Positive = Field(10, description="stop after this many non-finite losses in a row")
+    max_bad_steps: Positive = Field(default=10, description="stop after this many non-finite losses in a row")
 
 
 class TrainSettings(Settings):
@@ -332,7 +347,7 @@ def settings_hash(settings: Settings) -> str:
 
 
 def json_schema() -> str:
-    """Return the JSON Schema of :class:`TrainSettings`, as stored in ``schemas/train-settings.schema.json``."""
+    """Return the JSON Schema of :class:`TrainSettings` (``schemas/train-settings.schema.json``)."""
     schema = TrainSettings.model_json_schema()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     return json.dumps(schema, indent=2, sort_keys=True) + "\n"

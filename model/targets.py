@@ -18,7 +18,7 @@ TargetMode = Literal["paper", "masked"]
 _TINY = 1e-12
 
 
-def batch_target(
+def batch_target(  # noqa: PLR0917 -- the public signature
     x: Tensor,
     s: Tensor,
     filled: Tensor | None = None,
@@ -56,10 +56,19 @@ def batch_target(
         Shapes that do not fit, an unknown mode, or ``masked`` without ``filled``.
     """
     sizes = tuple(widths) if widths is not None else _bundled_widths()
-    _check(x, s, filled, mode, weights, sizes)
+    _check(x, s, filled, mode=mode, weights=weights, widths=sizes)
     with torch.autocast(x.device.type, enabled=False):
         rows = scale_rows(x, s, filled, mode, sizes)
-        target = target_rows(rows, rows, s, filled, filled, mode, weights, sizes)
+        target = target_rows(
+            rows,
+            rows,
+            s,
+            filled_rows=filled,
+            filled_columns=filled,
+            mode=mode,
+            weights=weights,
+            widths=sizes,
+        )
         target = (target + target.T) * 0.5
         target.fill_diagonal_(1.0)
     return target
@@ -76,6 +85,7 @@ def _check(
     x: Tensor,
     s: Tensor,
     filled: Tensor | None,
+    *,
     mode: str,
     weights: Tensor | None,
     widths: tuple[int, ...],
@@ -117,6 +127,7 @@ def target_rows(
     rows: Tensor,
     columns: Tensor,
     s: Tensor,
+    *,
     filled_rows: Tensor | None,
     filled_columns: Tensor | None,
     mode: TargetMode,

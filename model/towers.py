@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import open_clip
 import torch
@@ -25,9 +25,10 @@ BUNDLED = ("usds-tiny", "usds-biomed")
 LENGTH_MULTIPLE = 8
 _LOCAL = "local-dir:"
 _GET_BERT = (
-    "a BERT text tower is read from a local folder and never downloaded: give --text-tower DIR with config.json "
-    "and vocab.txt (weights optional), for instance a copy of the files of microsoft/BiomedNLP-BiomedBERT-base-"
-    "uncased-abstract from the Hugging Face hub; or choose another preset (improved, small, tiny)"
+    "a BERT text tower is read from a local folder and never downloaded: give --text-tower DIR with "
+    "config.json and vocab.txt (weights optional), for instance a copy of the files of microsoft/"
+    "BiomedNLP-BiomedBERT-base-uncased-abstract from the Hugging Face hub; or choose another preset "
+    "(improved, small, tiny)"
 )
 
 
@@ -60,8 +61,7 @@ class ImageSpec:
         return (pixels.float() / 255.0 - mean) / std
 
 
-class _Tokenizer(Protocol):
-    def __call__(self, texts: Sequence[str]) -> Tensor: ...
+_Tokenizer = Callable[[Sequence[str]], Tensor]
 
 
 class Towers(nn.Module):
@@ -100,8 +100,8 @@ class Towers(nn.Module):
         return _unit(_short_text(text, tokens) if _takes_short(text) else text(tokens))
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
-        """Texts -> int64 (B, L): L is the longest text rounded up to a multiple of 8, where the tower allows."""
-        tokens = self._tokenizer(list(texts))
+        """Texts -> int64 (B, L): L is the longest text rounded up to a multiple of 8, if the tower allows."""
+        tokens = self.tokenize_full(texts)
         pad = self.pad_id
         if pad is None:
             return tokens
@@ -110,6 +110,10 @@ class Towers(nn.Module):
         longest = int(used.max()) + 1 if len(used) else 1
         length = -(-longest // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
         return tokens[:, : min(length, tokens.shape[1])].contiguous()
+
+    def tokenize_full(self, texts: Sequence[str]) -> Tensor:
+        """Texts -> int64 (B, context length), padded and cut to it."""
+        return self._tokenizer(list(texts))
 
     @property
     def pad_id(self) -> int | None:
@@ -198,7 +202,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def build_towers(settings: TowerSettings) -> Towers:
-    """Build the towers of the settings with fresh weights, or those of the text tower's folder if it has some.
+    """Build the towers of the settings with fresh weights, or with those in the text tower's folder.
 
     Raises
     ------
@@ -264,14 +268,14 @@ def _bundled_bert(folder: Path) -> Path | None:
     return None
 
 
-def _tokenizer(text: Mapping[str, Any]) -> Callable[[Sequence[str]], Tensor]:
+def _tokenizer(text: Mapping[str, Any]) -> _Tokenizer:
     length = int(text.get("context_length", 77))
     folder = text.get("hf_model_name")
     if folder:
         return _BertTokenizer(Path(str(folder)), length)
     if "hf_tokenizer_name" in text:
         raise UsageError(
-            f"the text tower wants the tokenizer {text['hf_tokenizer_name']!r}, which open_clip would download; "
+            f"the text tower wants the tokenizer {text['hf_tokenizer_name']!r}, which open_clip downloads; "
             "choose an architecture with open_clip's own tokenizer, or a BERT with --text-tower DIR"
         )
     simple = open_clip.SimpleTokenizer(context_length=length)
@@ -282,7 +286,7 @@ class _BertTokenizer:
     """WordPiece tokens from a local vocabulary, padded to the context length."""
 
     def __init__(self, folder: Path, length: int) -> None:
-        from transformers import BertTokenizerFast
+        from transformers import BertTokenizerFast  # pyright: ignore[reportAttributeAccessIssue]
 
         self._tokenizer: Any = BertTokenizerFast.from_pretrained(str(folder), local_files_only=True)
         self._length = length

@@ -1,4 +1,4 @@
-"""Weights from elsewhere: open_clip checkpoints, BiomedCLIP-style folders, the released Ultrasound-CLIP layout.
+"""Weights from elsewhere: open_clip checkpoints, BiomedCLIP-style folders, released Ultrasound-CLIP weights.
 
 A checkpoint is read with ``weights_only``, brought to the names of the network here, and loaded; what did not
 fit is listed by name, never skipped in silence.
@@ -235,7 +235,7 @@ def import_weights(model: UltrasoundCLIP, path: Path) -> ImportReport:
 def _put(target: Tensor, value: Tensor, name: str, report: ImportReport) -> None:
     if target.shape != value.shape:
         raise ContentError(
-            f"released checkpoint: {name} would be {tuple(value.shape)}, the network has {tuple(target.shape)}; "
+            f"released checkpoint: {name} is {tuple(value.shape)}, the network has {tuple(target.shape)}; "
             "set model.graph.width and model.graph.layers to the checkpoint's"
         )
     with torch.no_grad():

@@ -1,9 +1,9 @@
 """Graphs of the taxonomy and of label records: networkx for people, ragged arrays for the model.
 
-Two kinds of graph meet here. The knowledge graph has one node a label: tree edges from :func:`taxonomy_graph`,
-and how often diagnoses and attributes occur together from :func:`label_graph`. The sample graphs of
-:func:`pack_labels` hold the labels of each record as ragged arrays; :func:`sample_tables` and
-:func:`write_sample_graphs` store them as nodes and edges.
+Two kinds of graph meet here. The knowledge graph has one node a label: tree edges from
+:func:`taxonomy_graph`, and how often diagnoses and attributes occur together from :func:`label_graph`. The
+sample graphs of :func:`pack_labels` hold the labels of each record as ragged arrays;
+:mod:`usds.taxonomy.graph_files` writes both.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ import networkx as nx
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 
 from usds.schemas.errors import ContentError
-
 from usds.taxonomy.udt import Taxonomy
 
 __all__ = [
@@ -30,6 +29,9 @@ __all__ = [
     "pack_labels",
     "taxonomy_graph",
 ]
+
+# The functions of this module are made at run time, where no checker sees them.
+pc: Any = pyarrow.compute
 
 Unknown = Literal["error", "drop"]
 
@@ -114,7 +116,8 @@ def pack_columns(taxonomy: Taxonomy, table: pa.Table, *, unknown: Unknown = "err
     for dimension in taxonomy.dimensions:
         if dimension.name not in table.column_names:
             raise ContentError(
-                f"the annotations have no column '{dimension.name}' of taxonomy {taxonomy.set_name}; annotate with it"
+                f"the annotations have no column '{dimension.name}': "
+                f"annotate with taxonomy {taxonomy.set_name}"
             )
         column = table.column(dimension.name).combine_chunks()
         words = pc.list_flatten(column)
@@ -150,7 +153,7 @@ def _pack(taxonomy: Taxonomy, n: int, rows: npt.NDArray[np.int64], ids: npt.NDAr
     return LabelBatch(nodes.astype(np.int64), offsets, hot, counts > 0)
 
 
-def taxonomy_graph(taxonomy: Taxonomy) -> nx.DiGraph:
+def taxonomy_graph(taxonomy: Taxonomy) -> nx.DiGraph[str]:
     """Return the taxonomy as a directed graph: root -> dimension -> label -> child label.
 
     Node attributes: ``kind`` (taxonomy, dimension, label), ``dimension``, ``label``, ``index`` (column of the
@@ -173,7 +176,7 @@ def taxonomy_graph(taxonomy: Taxonomy) -> nx.DiGraph:
             graph.add_edge(dimension_name, node, relation="has_label")
         else:
             graph.add_edge(node_name(*parent), node, relation="part_of")
-    return cast(nx.DiGraph, graph)
+    return cast("nx.DiGraph[str]", graph)
 
 
 def node_name(dimension: str, label: str) -> str:
@@ -188,7 +191,7 @@ def diagnosis_dimensions(taxonomy: Taxonomy) -> tuple[str, ...]:
 
 def label_graph(
     taxonomy: Taxonomy, records: Iterable[Mapping[str, Sequence[str]]], *, unknown: Unknown = "error"
-) -> nx.DiGraph:
+) -> nx.DiGraph[str]:
     """Return the lesion-attribute knowledge graph: the taxonomy tree plus what the records say.
 
     Each label node gains ``count``. A pair of diagnosis and attribute that occurs in a record gains an edge
@@ -210,9 +213,9 @@ def label_graph(
             relation="described_by",
             count=int(joint[i, j]),
             probability=float(joint[i, j] / joint[i, i]),
-            npmi=_npmi(joint[i, j], joint[i, i], joint[j, j], len(batch)),
+            npmi=_npmi(float(joint[i, j]), float(joint[i, i]), float(joint[j, j]), len(batch)),
         )
-    return cast(nx.DiGraph, graph)
+    return cast("nx.DiGraph[str]", graph)
 
 
 def _npmi(both: float, left: float, right: float, total: int) -> float:

@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 
 from usds.schemas.errors import UsageError
 from usds.schemas.files import atomic_path
-
 from usds.taxonomy.graph import LabelBatch, diagnosis_dimensions, node_name
 from usds.taxonomy.udt import Taxonomy
 
@@ -28,7 +27,7 @@ EDGES = pa.schema(
 )
 
 
-def write_graph(graph: nx.DiGraph, path: Path) -> None:
+def write_graph(graph: nx.DiGraph[str], path: Path) -> None:
     """Write a graph; the suffix decides: ``.graphml``, ``.json`` (node-link), ``.png``, ``.svg`` or ``.pdf``.
 
     Raises
@@ -49,7 +48,7 @@ def write_graph(graph: nx.DiGraph, path: Path) -> None:
             draw_graph(graph, partial, suffix.lstrip("."))
 
 
-def draw_graph(graph: nx.DiGraph, path: Path, kind: str = "png") -> None:
+def draw_graph(graph: nx.DiGraph[str], path: Path, kind: str = "png") -> None:
     """Draw the tree edges of a graph as a radial picture, one colour a dimension."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -72,9 +71,15 @@ def draw_graph(graph: nx.DiGraph, path: Path, kind: str = "png") -> None:
         angle = float(np.degrees(np.arctan2(y, x)))
         left = abs(angle) > 90
         axes.text(
-            x * 1.02, y * 1.02, str(nodes[name]["label"]), fontsize=7, rotation=angle + 180 if left else angle,
-            rotation_mode="anchor", ha="right" if left else "left", va="center",
-        )  # fmt: skip
+            x * 1.02,
+            y * 1.02,
+            str(nodes[name]["label"]),
+            fontsize=7,
+            rotation=angle + 180 if left else angle,
+            rotation_mode="anchor",
+            ha="right" if left else "left",
+            va="center",
+        )
     axes.set_xlim(-1.5, 1.5)
     axes.set_ylim(-1.5, 1.5)
     figure.savefig(path, dpi=110, format=kind)
@@ -155,7 +160,7 @@ def _edges(taxonomy: Taxonomy, batch: LabelBatch) -> tuple[Any, Any, Any, Any]:
     return owner[order], source[order], target[order], relation[order]
 
 
-def sample_graph(taxonomy: Taxonomy, batch: LabelBatch, index: int) -> nx.DiGraph:
+def sample_graph(taxonomy: Taxonomy, batch: LabelBatch, index: int) -> nx.DiGraph[str]:
     """Return the heterogeneous graph of one record with typed nodes and edges."""
     one = LabelBatch(
         batch.record(index),
@@ -175,7 +180,7 @@ def sample_graph(taxonomy: Taxonomy, batch: LabelBatch, index: int) -> nx.DiGrap
     _, sources, targets, relations = _edges(taxonomy, one)
     for source, target, relation in zip(sources, targets, relations, strict=True):
         graph.add_edge(node_name(*keys[source]), node_name(*keys[target]), relation=str(relation))
-    return cast(nx.DiGraph, graph)
+    return cast("nx.DiGraph[str]", graph)
 
 
 def write_sample_graphs(

@@ -12,14 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from usds.schemas.errors import ContentError, UsageError
 from usds.schemas.files import atomic_path
-
 from usds.taxonomy.udt import Dimension, Taxonomy
 
 __all__ = ["Measure", "Mode", "Similarity", "load_similarity", "similarity"]
@@ -64,7 +63,7 @@ class Similarity:
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 (hex) over vocabularies and values; equal priors have equal hashes, however they were made."""
+        """SHA-256 (hex) over vocabularies and values; equal priors have equal hashes."""
         digest = hashlib.sha256()
         for name, matrix in self.matrices.items():
             digest.update(json.dumps([name, self.labels[name]], ensure_ascii=False).encode())
@@ -74,9 +73,10 @@ class Similarity:
     def save(self, path: Path) -> None:
         """Write the matrices to ``path`` (npz, read by :func:`load_similarity` and by mode ``file``)."""
         header = {"format": _FORMAT, "mode": self.mode, "hash": self.hash, "labels": dict(self.labels)}
-        arrays = {f"matrix.{name}": matrix for name, matrix in self.matrices.items()}
+        arrays: dict[str, Any] = {f"matrix.{name}": matrix for name, matrix in self.matrices.items()}
+        arrays["header"] = np.array(json.dumps(header, ensure_ascii=False))
         with atomic_path(path) as partial, partial.open("wb") as stream:
-            np.savez(stream, header=np.array(json.dumps(header, ensure_ascii=False)), **arrays)
+            cast(Any, np.savez)(stream, **arrays)
 
 
 def similarity(
@@ -199,7 +199,7 @@ def _cooccurrence(taxonomy: Taxonomy, records: Iterable[Record], measure: Measur
 
 
 def _association(joint: npt.NDArray[np.float64], total: int, measure: Measure) -> Matrix:
-    """Jaccard or clipped NPMI of label pairs from their joint counts; a label never seen is like itself only."""
+    """Jaccard or clipped NPMI of label pairs; a label never seen is like itself only."""
     single = np.diag(joint)
     product = np.outer(single, single)
     if measure == "jaccard":
