@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import cv2
@@ -13,6 +16,9 @@ import pytest
 from usds.schemas import tables
 from usds.schemas.dataset import Dataset
 from usds.schemas.state import State
+
+# Helpers of tests/support are imported by name; pytest in importlib mode adds no folder by itself.
+sys.path.insert(0, str(Path(__file__).parent))
 
 DatasetMaker = Callable[..., Dataset]
 
@@ -121,3 +127,9 @@ def rows() -> Any:
         image = staticmethod(speckle)
 
     return Rows
+
+
+@pytest.fixture(scope="session")
+def dicom_factory() -> ModuleType:
+    """The module `support.dicom_factory`: real DICOM and video bytes in every syntax and colour space."""
+    return import_module("support.dicom_factory")
