@@ -1,0 +1,84 @@
+"""One rank of the two-process test: loss and gradients of a fixed batch, saved by rank 0."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+from usds.model.labels import LabelTensors
+from usds.model.network import Batch, UltrasoundCLIP
+from usds.model.settings import build_settings
+from usds.taxonomy.graph import pack_labels
+from usds.taxonomy.udt import load_taxonomy
+
+RECORDS = Path(__file__).parents[1] / "data" / "published" / "forward.json"
+OBJECTIVES = {
+    "paper": {"kind": "paper", "target": "paper"},
+    "multi_positive": {"kind": "multi_positive"},
+    "chunked": {"kind": "multi_positive", "chunk_rows": 4},
+}
+TOWER = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 16, "patch_size": 8, "width": 16, "layers": 1, "head_width": 8},
+    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+}
+
+
+def network(objective: str, folder: Path, rank: int) -> UltrasoundCLIP:
+    path = folder / f"towers-{rank}.json"
+    path.write_text(json.dumps(TOWER), encoding="utf-8")
+    model = {
+        "towers": {"name": str(path)},
+        "graph": {"width": 16, "heads": 2},
+        "fusion": {"heads": 2},
+        "loss": OBJECTIVES[objective],
+    }
+    torch.manual_seed(0)
+    return UltrasoundCLIP(build_settings({"preset": "small", "model": model}).model, load_taxonomy("udt"))
+
+
+def rows_of(rank: int, world: int, model: UltrasoundCLIP) -> Batch:
+    records = json.loads(RECORDS.read_text(encoding="utf-8"))["labels"]
+    labels = LabelTensors.from_batch(pack_labels(model.taxonomy, records))
+    labels.use[3] = False
+    images = torch.randn(12, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    tokens = model.towers.tokenize_full([f"frame {i // 2} of a nodule" for i in range(12)])
+    each = 12 // world
+    part = slice(rank * each, (rank + 1) * each)
+    return Batch(images[part], tokens[part], labels.slice(part.start, part.stop), (torch.arange(12) // 2)[part])
+
+
+def main() -> None:
+    rank, world, store, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
+    torch.set_num_threads(1)
+    if world > 1:
+        dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
+    results: dict[str, Any] = {"objectives": str(list(OBJECTIVES))}
+    for objective in OBJECTIVES:
+        model = network(objective, folder, rank)
+        batch = rows_of(rank, world, model)
+        wrapped: Any = DistributedDataParallel(model) if world > 1 else model
+        parts = model.embedding_loss(wrapped(batch.images, batch.tokens, batch.labels), batch)
+        parts.total.backward()
+        value = parts.total.detach().clone()
+        if world > 1:
+            dist.all_reduce(value)
+        results[f"{objective}.loss"] = value / world
+        for name, parameter in model.named_parameters():
+            assert parameter.grad is not None, name
+            results[f"{objective}.{name}"] = parameter.grad.clone()
+    if rank == 0:
+        torch.save(results, folder / f"world-{world}.pt")
+    if world > 1:
+        dist.barrier()
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
