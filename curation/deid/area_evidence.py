@@ -50,7 +50,8 @@ def background_level(plane: Plane) -> int:
 
 def median_window(shape: tuple[int, ...]) -> int:
     """Odd window that is wider than two strokes of the text that fits on a screen of this size."""
-    return max(9, round(min(shape[:2]) / 45)) | 1
+    side = min(shape[:2])
+    return max(9, min(13, side // 16), round(side / 45)) | 1
 
 
 def _share(mask: Mask, window: int) -> NDArray[np.float32]:

@@ -22,6 +22,8 @@ _TILT = 0.60
 """Largest angle in radians between a fan's middle ray and the vertical."""
 _NARROWEST = 0.35
 """Smallest opening angle of a fan in radians."""
+_ENOUGH = 0.12
+"""Share of a full row, column or arc from which on it belongs to the scan."""
 _STRIP = 5
 _STRIP_SHARE = 0.4
 _MIN_SIDE = 24
@@ -76,7 +78,7 @@ def fit_shape(mask: Mask) -> Fit:
     """
     corners = hull(mask)
     target = draw(corners, cast(tuple[int, int], mask.shape))
-    box, fan = _rectangle(corners, target), _fan(mask, corners, target)
+    box, fan = _rectangle(mask, target), _fan(mask, corners, target)
     if fan is not None and fan.score >= _GOOD_FAN and fan.score > box.score - _FAN_BONUS:
         return fan
     if box.score >= _GOOD_FIT:
@@ -84,10 +86,18 @@ def fit_shape(mask: Mask) -> Fit:
     return Fit("hull", corners, float(mask.sum() / max(1, target.sum())))
 
 
-def _rectangle(corners: Points, target: Mask) -> Fit:
-    (x0, y0), (x1, y1) = corners.min(axis=0), corners.max(axis=0)
-    points = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
+def _rectangle(mask: Mask, target: Mask) -> Fit:
+    """Box around rows and columns that hold enough evidence: text that touches the scan does not count."""
+    rows, columns = _extent(mask.sum(axis=1)), _extent(mask.sum(axis=0))
+    x0, x1, y0, y1 = columns[0], columns[1], rows[0], rows[1]
+    points = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], np.float64)
     return Fit("rectangle", points, _overlap(draw(points, cast(tuple[int, int], target.shape)), target))
+
+
+def _extent(counts: NDArray[np.integer]) -> tuple[int, int]:
+    """First and last place where the count is at least an eighth of the largest."""
+    enough = np.flatnonzero(counts >= _ENOUGH * counts.max())
+    return int(enough[0]), int(enough[-1])
 
 
 def fills_frame(mask: Mask) -> bool:
@@ -150,19 +160,35 @@ def _fan(mask: Mask, corners: Points, target: Mask) -> Fit | None:
         return None
     if apex[1] > np.percentile(corners[:, 1], 30):
         return None
-    ys, xs = np.nonzero(mask)
-    radii = np.hypot(xs - apex[0], ys - apex[1])
-    angles = np.arctan2(corners[:, 1] - apex[1], corners[:, 0] - apex[0])
-    middle, opening = (angles.min() + angles.max()) / 2, angles.max() - angles.min()
+    angles, radii = _polar_extent(mask, apex)
+    middle, opening = (angles[0] + angles[1]) / 2, angles[1] - angles[0]
     if abs(middle - np.pi / 2) > _TILT or opening < _NARROWEST:
         return None
-    far = np.hypot(corners[:, 0] - apex[0], corners[:, 1] - apex[1]).max()
-    near = max(0.0, float(np.percentile(radii, 0.05)) - 1.0)
-    points = _sector(apex, (float(angles.min()), float(angles.max())), (near, float(far)))
-    filled = draw(points, size)
+    filled = draw(_sector(apex, angles, radii), size)
+    x, y, w, h = cv2.boundingRect(mask)
+    box = np.zeros_like(filled)
+    box[y : y + h, x : x + w] = 1
+    filled &= box
     if not filled.any():
         return None
-    return Fit("fan", points, _overlap(draw(hull(filled), size), target))
+    return Fit("fan", outline(filled), _overlap(draw(hull(filled), size), target))
+
+
+def _polar_extent(mask: Mask, apex: Points) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Angles and radii between which the evidence lies; rays and arcs that are nearly empty do not count.
+
+    Text that touches the scan fills a small part of an arc only.
+    """
+    ys, xs = np.nonzero(mask)
+    radii = np.hypot(xs - apex[0], ys - apex[1])
+    angles = np.arctan2(ys - apex[1], xs - apex[0])
+    turn, edges = np.histogram(angles, bins=720, range=(0.0, np.pi))
+    seen = np.flatnonzero(turn >= 0.05 * turn.max())
+    low, high = float(edges[seen[0]]), float(edges[seen[-1] + 1])
+    counts = np.bincount(radii.astype(np.int64))
+    arcs = np.arange(counts.size) + 0.5
+    full = np.flatnonzero(counts >= _ENOUGH * np.minimum(arcs * (high - low), counts.max()))
+    return (low, high), (float(full[0]), float(full[-1] + 1))
 
 
 def _sector(apex: Points, angles: tuple[float, float], radii: tuple[float, float]) -> Points:
@@ -173,13 +199,17 @@ def _sector(apex: Points, angles: tuple[float, float], radii: tuple[float, float
     return np.vstack([outer, inner])
 
 
+def outline(mask: Mask) -> Points:
+    """Corners of the largest piece of a mask; half a pixel of tolerance."""
+    found, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    largest = max(found, key=cv2.contourArea)
+    return cast(Points, cv2.approxPolyDP(largest, 0.5, True)[:, 0, :].astype(np.float64))
+
+
 def clip_polygon(points: Points, shape: tuple[int, int]) -> Points:
-    """Cut a polygon at the picture's border; half a pixel of tolerance on the outline."""
-    found, _ = cv2.findContours(draw(points, shape), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    if not found:
-        return points[:0]
-    outline = max(found, key=cv2.contourArea)
-    return cast(Points, cv2.approxPolyDP(outline, 0.5, True)[:, 0, :].astype(np.float64))
+    """Cut a polygon at the picture's border."""
+    filled = draw(points, shape)
+    return outline(filled) if filled.any() else points[:0]
 
 
 def split_components(evidence: Mask) -> list[Mask]:

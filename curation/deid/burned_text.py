@@ -18,6 +18,10 @@ _STEP = 32
 """The detection network halves its input five times."""
 _READ_ROWS = 48
 _READ_LONGEST = 1600
+_TALLEST_LINE, _TALLEST_SHARE = 56, 0.09
+"""A line of text is no taller than this, in pixels or as a share of the picture."""
+_SPLIT_LEVELS = (0.5, 0.75)
+_MARK_RATIO, _MARK_SCORE = 1.8, 0.5
 
 
 class DetectorSettings(BaseModel):
@@ -106,13 +110,29 @@ class TextDetector:
     def _boxes(
         self, probability: NDArray[np.float32], back: tuple[float, float], view: View
     ) -> list[TextBox]:
-        likely = (probability > self.settings.pixel_threshold).astype(np.uint8)
+        """Connected likely pixels as boxes; what is too large for a line is cut at a higher threshold."""
+        boxes: list[TextBox] = []
+        threshold = self.settings.pixel_threshold
+        tallest = max(_TALLEST_LINE, _TALLEST_SHARE * min(view.image.shape[:2]))
+        rest = probability
+        for level in (threshold, *_SPLIT_LEVELS):
+            found, rest = self._level(rest, level, back, view, tallest)
+            boxes.extend(found)
+            if not rest.any():
+                break
+        return boxes
+
+    def _level(
+        self, probability: NDArray[np.float32], level: float, back: tuple[float, float], view: View,
+        tallest: float,
+    ) -> tuple[list[TextBox], NDArray[np.float32]]:  # fmt: skip
+        """Boxes at one threshold, and the map where only pieces taller than a line are left."""
+        likely = (probability > level).astype(np.uint8)
         count, labels, stats, _ = cv2.connectedComponentsWithStats(likely, connectivity=8)
-        if count < 2:
-            return []
         mass = np.bincount(labels.ravel(), probability.ravel(), minlength=count)
         rows, columns = view.image.shape[:2]
         boxes: list[TextBox] = []
+        large = np.zeros(count, bool)
         for index in range(1, count):
             x, y, w, h, n = (int(value) for value in stats[index])
             score = float(mass[index] / n)
@@ -121,12 +141,31 @@ class TextDetector:
             grow = w * h * self.settings.unclip / (2 * (w + h))
             x0, x1 = (x - grow) * back[0], (x + w + grow) * back[0]
             y0, y1 = (y - grow) * back[1], (y + h + grow) * back[1]
+            if min(x1 - x0, y1 - y0) > tallest:
+                large[index] = True
+                continue
             box = TextBox(
                 max(0, int(x0)), max(0, int(y0)), min(columns, int(x1) + 1), min(rows, int(y1) + 1),
                 round(score, 3), view.name,
             )  # fmt: skip
             boxes.append(box)
-        return boxes
+        return boxes, np.where(large[labels], probability, np.float32(0))
+
+    def drop_marks(self, rgb: RGB, boxes: Sequence[TextBox]) -> list[TextBox]:
+        """Leave out small boxes in which nothing can be read: ticks, calipers, dots of a ruler.
+
+        A box that is wider than a letter stays, read or not.
+        """
+        kept: list[TextBox] = []
+        for box in boxes:
+            small = max(box.x1 - box.x0, box.y1 - box.y0) <= _MARK_RATIO * min(box.x1 - box.x0, box.y1 - box.y0)
+            if not small or self._letters(rgb, box):
+                kept.append(box)
+        return kept
+
+    def _letters(self, rgb: RGB, box: TextBox) -> bool:
+        text, score = self._read(rgb[box.y0 : box.y1, box.x0 : box.x1])
+        return score >= _MARK_SCORE and sum(char.isalnum() for char in text) >= 1
 
     def recognise(self, rgb: RGB, boxes: Sequence[TextBox]) -> list[tuple[str, float]]:
         """Read the text in boxes.

@@ -6,14 +6,14 @@ Nothing here can be switched off. A frame leaves this module only encoded and lo
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, cast
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
-from usds.curation.deid.area import Area, Component, find_area
+from usds.curation.deid.area import Area, AreaResult, Component, find_area
 from usds.curation.deid.area_evidence import Mask
 from usds.curation.deid.burned_text import DetectorSettings, TextBox, TextDetector, merge
 from usds.curation.deid.encode import ImageFormat, decode, encode
@@ -100,8 +100,10 @@ class CleanResult:
     reason : CleanReason
     frames : list of CleanFrame
     withheld : int
-        Frames that failed verification.
+        Frames that failed verification or are redacted too much.
     warnings : tuple of str
+    held : list of CleanFrame
+        The withheld frames; for a person to look at in the private state, never for the dataset.
     """
 
     outcome: CleanOutcome
@@ -109,6 +111,7 @@ class CleanResult:
     frames: list[CleanFrame]
     withheld: int
     warnings: tuple[str, ...] = ()
+    held: list[CleanFrame] = field(default_factory=list["CleanFrame"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,32 +172,37 @@ class PixelCleaner:
             return CleanResult("no_image_area", reason, [], 0, found.warnings)
         plan = self._plan(found.area, samples)
         written: list[CleanFrame] = []
-        withheld, large, words = 0, 0, ""
+        survived: list[CleanFrame] = []
+        large: list[CleanFrame] = []
+        words: str | None = None
         for index, rgb in frames:
-            if index_first := not written and withheld == 0:
+            if words is None:
                 words = self._words(rgb, plan, matcher)
-            frame = self._frame(index, rgb, plan, matcher)
-            if frame is None:
-                withheld += 1
+            frame, clean = self._frame(index, rgb, plan, matcher)
+            frame = replace(frame, overlay_words=words or None)
+            if not clean:
+                survived.append(frame)
             elif frame.redacted_fraction > self.settings.max_redacted:
-                large += 1
+                large.append(frame)
             else:
-                written.append(replace(frame, overlay_words=words or None) if index_first or words else frame)
-        return self._result(written, withheld, large, found.reason, found.warnings)
+                written.append(frame)
+        return self._result(written, survived, large, found)
 
     def _result(
-        self, written: list[CleanFrame], survived: int, large: int,
-        doubt: str | None, warnings: tuple[str, ...],
+        self, written: list[CleanFrame], survived: list[CleanFrame], large: list[CleanFrame],
+        found: AreaResult,
     ) -> CleanResult:  # fmt: skip
-        withheld = survived + large
-        total = len(written) + withheld
-        if doubt == "area_uncertain":
-            return CleanResult("review", "area_uncertain", written, withheld, warnings)
-        if withheld > self.settings.max_withheld * total:
-            single: CleanReason = "redaction_large" if large >= survived else "text_survived"
-            reason: CleanReason = single if total == 1 or not written else "frames_withheld"
-            return CleanResult("review", reason, written, withheld, warnings)
-        return CleanResult("ok", "ok", written, withheld, warnings)
+        held = [*survived, *large]
+        total = len(written) + len(held)
+        outcome: CleanOutcome = "ok"
+        reason: CleanReason = "ok"
+        if found.reason == "area_uncertain":
+            outcome, reason = "review", "area_uncertain"
+        elif len(held) > self.settings.max_withheld * total:
+            outcome = "review"
+            only: CleanReason = "redaction_large" if len(large) >= len(survived) else "text_survived"
+            reason = "frames_withheld" if written else only
+        return CleanResult(outcome, reason, written, len(held), found.warnings, held)
 
     def _plan(self, area: Area, samples: Sequence[RGB]) -> _Plan:
         shape = samples[0].shape
@@ -219,19 +227,24 @@ class PixelCleaner:
         stack = np.stack([sample[y0:y1, x0:x1] for sample in samples])
         darkest = cast(RGB, stack.min(axis=0))
         middle = cast(RGB, np.median(stack, axis=0).astype(np.uint8))
-        found = self.detector.detect(darkest) + self.detector.detect(middle)
+        found = [
+            box
+            for view in (darkest, middle)
+            for box in self.detector.drop_marks(view, self.detector.detect(view))
+        ]
         return [box.moved(x0, y0) for box in found]
 
-    def _frame(self, index: int, rgb: RGB, plan: _Plan, matcher: TextMatcher) -> CleanFrame | None:
-        """One written image; None where text survives the second redaction."""
+    def _frame(
+        self, index: int, rgb: RGB, plan: _Plan, matcher: TextMatcher
+    ) -> tuple[CleanFrame, bool]:
+        """One written image, and whether no identifier is legible after the second redaction."""
         x0, y0, x1, y1 = plan.search
-        found = self.detector.detect(np.ascontiguousarray(rgb[y0:y1, x0:x1]), color=plan.color)
+        near = np.ascontiguousarray(rgb[y0:y1, x0:x1])
+        found = self.detector.drop_marks(near, self.detector.detect(near, color=plan.color))
         native = [*plan.fixed, *(box.moved(x0, y0) for box in found)]
         boxes = [box for box in (_written(box, plan) for box in merge(native)) if box is not None]
         picture = _cut(rgb, plan, native)
         data, seen, boxes, clean = self._seal(picture, boxes, matcher)
-        if not clean:
-            return None
         area = _cut_mask(plan)
         black = np.zeros_like(area)
         _fill(black, boxes, 1)
@@ -239,9 +252,10 @@ class PixelCleaner:
         shown = [box for box in boxes if area[box.y0 : box.y1, box.x0 : box.x1].any()]
         rows, cols = picture.shape[:2]
         components = tuple(_component(component, plan) for component in plan.area.components)
-        return CleanFrame(
+        frame = CleanFrame(
             index, data, rows, cols, plan.crop, plan.scale, components, shown, round(share, 5), METHOD, None, seen
         )  # fmt: skip
+        return frame, clean
 
     def _seal(
         self, picture: RGB, boxes: list[TextBox], matcher: TextMatcher

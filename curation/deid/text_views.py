@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 RGB = NDArray[np.uint8]
+_FLOW_WINDOW = 9
 _STROKE = 15
 """Window of the top-hat in pixels: wider than a letter stroke."""
 
@@ -34,9 +35,10 @@ class View:
 def carries_colour(rgb: RGB, mask: NDArray[np.uint8] | None = None) -> bool:
     """Whether flow colours are shown: saturated pixels in more than 0.3 % of the area.
 
-    A tinted grey map has little saturation everywhere; flow has much in one place.
+    A tinted grey map has little saturation everywhere; flow has much in one place. Coloured letters are
+    thinner than the median's window.
     """
-    spread = rgb.max(axis=2).astype(np.int16) - rgb.min(axis=2)
+    spread = cv2.medianBlur(rgb.max(axis=2) - rgb.min(axis=2), _FLOW_WINDOW)
     inside = spread[mask > 0] if mask is not None else spread
     return bool(inside.size and (inside > 70).mean() > 0.003)
 
