@@ -47,13 +47,13 @@ class EMA:
         finally:
             _copy(model, held)
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """The averages and their step count."""
-        return {**self.average, "ema.steps": torch.tensor(self.steps)}
+    def state_of(self, model: nn.Module) -> dict[str, Tensor]:
+        """The whole state of the model with averaged parameters; buffers are the model's own."""
+        return {**model.state_dict(), **self.average}
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on from :meth:`state_dict`."""
-        self.steps = int(state["ema.steps"])
+    def restore(self, state: dict[str, Tensor], steps: int) -> None:
+        """Go on from what :meth:`state_of` gave after ``steps`` updates."""
+        self.steps = steps
         for name, value in self.average.items():
             value.copy_(state[name])
 

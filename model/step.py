@@ -1,0 +1,174 @@
+"""One optimizer step: loss, gradient (whole or through the gradient cache), and what happens when it is no number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from usds.model.ema import EMA
+from usds.model.losses import LossParts
+from usds.model.network import Batch, Embeddings, UltrasoundCLIP
+from usds.model.optim import Schedule, clip_gradients
+from usds.model.runtime import Runtime, agree, average_gradients
+from usds.model.settings import TrainSettings
+from usds.schemas.errors import ContentError
+
+__all__ = ["StepResult", "Stepper"]
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one step did.
+
+    Attributes
+    ----------
+    parts : LossParts
+        The loss, mean over the ranks' rows of this rank.
+    gradient_norm : float
+        Before clipping; 0 for a skipped step.
+    rate : float
+        Learning rate.
+    skipped : bool
+        Loss or gradient was not finite: no weight changed on any rank.
+    stop : bool
+        Some rank was asked to stop.
+    """
+
+    parts: LossParts
+    gradient_norm: float
+    rate: float
+    skipped: bool
+    stop: bool
+
+
+class Stepper:
+    """Takes optimizer steps.
+
+    Parameters
+    ----------
+    model, optimizer, schedule, ema
+        What is trained and how.
+    settings : TrainSettings
+        Accumulation, clipping, patience with non-finite losses.
+    device : Runtime
+        Device, ranks, precision.
+    """
+
+    def __init__(
+        self,
+        model: UltrasoundCLIP,
+        optimizer: torch.optim.Optimizer,
+        schedule: Schedule,
+        ema: EMA | None,
+        settings: TrainSettings,
+        device: Runtime,
+    ) -> None:
+        self.model = model
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.ema = ema
+        self.settings = settings
+        self.device = device
+        self.bad_steps = 0
+
+    def __call__(self, batch: Batch, step: int, *, stop: bool = False) -> StepResult:
+        """Do step number ``step`` (from 0).
+
+        Parameters
+        ----------
+        batch : Batch
+            This rank's records, on its device.
+        stop : bool
+            This rank was asked to stop; every rank learns of it.
+
+        Raises
+        ------
+        ContentError
+            Too many steps in a row without a finite loss.
+        """
+        rate = self.schedule.apply(self.optimizer, step)
+        self.optimizer.zero_grad(set_to_none=True)
+        pieces = _pieces(batch, self.settings.run.accumulate)
+        whole = len(pieces) == 1
+        encoded = self._encode(batch, step, 0) if whole else self._cached(pieces, step)
+        parts = self.model.embedding_loss(encoded, batch)
+        flags = agree(torch.stack([~torch.isfinite(parts.total.detach()), _flag(stop, parts.total)]).float())
+        bad, asked = bool(flags[0] > 0), bool(flags[1] > 0)
+        norm = 0.0
+        if not bad:
+            parts.total.backward()
+            if not whole:
+                self._replay(pieces, encoded, step)
+            norm, bad = self._update()
+        self._count(bad, step, parts)
+        return StepResult(parts.detach(), norm, rate, bad, asked)
+
+    def _encode(self, batch: Batch, step: int, piece: int) -> Embeddings:
+        self.device.seed_step(self.settings.run.seed, step, piece)
+        with self.device.autocast():
+            return self.model(batch.images, batch.tokens, batch.labels)
+
+    def _cached(self, pieces: list[Batch], step: int) -> Embeddings:
+        """Vectors of all pieces without their graphs; the loss sees the whole batch (GradCache, arXiv 2101.06983)."""
+        with torch.no_grad():
+            parts = [self._encode(piece, step, i) for i, piece in enumerate(pieces)]
+        image = torch.cat([part.image for part in parts]).requires_grad_()
+        text = torch.cat([part.text for part in parts]).requires_grad_()
+        return Embeddings(image, text, self.model.logit_scale)
+
+    def _replay(self, pieces: list[Batch], encoded: Embeddings, step: int) -> None:
+        """Encode each piece again, with the same dropout, and push the vectors' gradients through it."""
+        assert encoded.image.grad is not None
+        assert encoded.text.grad is not None
+        at = 0
+        for i, piece in enumerate(pieces):
+            end = at + len(piece.images)
+            again = self._encode(piece, step, i)
+            gradients = [encoded.image.grad[at:end], encoded.text.grad[at:end]]
+            torch.autograd.backward([again.image, again.text], gradients)
+            at = end
+
+    def _update(self) -> tuple[float, bool]:
+        """Average, clip, step; return the gradient norm and whether it was not finite."""
+        parameters = list(self.model.parameters())
+        average_gradients(parameters, self.device.world)
+        norm = float(clip_gradients(parameters, self.settings.optimizer.clip_norm))
+        if not torch.isfinite(torch.tensor(norm)):
+            return 0.0, True
+        self.optimizer.step()
+        self.model.clamp_logit_scale_()
+        if self.ema is not None:
+            self.ema.update(self.model)
+        return norm, False
+
+    def _count(self, bad: bool, step: int, parts: LossParts) -> None:
+        self.bad_steps = self.bad_steps + 1 if bad else 0
+        if self.bad_steps >= self.settings.run.max_bad_steps:
+            raise ContentError(
+                f"loss or gradient was not finite in {self.bad_steps} steps in a row (last at step {step}, loss "
+                f"{float(parts.total.detach())}): lower optimizer.learning_rate (now "
+                f"{self.settings.optimizer.learning_rate:g}), lengthen schedule.warmup_steps or set run.precision to "
+                "fp32; the checkpoints before are whole"
+            )
+
+
+def _flag(value: bool, like: Tensor) -> Tensor:
+    return torch.tensor(value, device=like.device)
+
+
+def _pieces(batch: Batch, count: int) -> list[Batch]:
+    """The batch in at most ``count`` pieces of nearly equal size."""
+    n = len(batch.images)
+    if count <= 1 or n <= 1:
+        return [batch]
+    size = -(-n // count)
+    return [
+        Batch(
+            batch.images[start : start + size],
+            batch.tokens[start : start + size],
+            batch.labels.slice(start, min(start + size, n)) if batch.labels is not None else None,
+        )
+        for start in range(0, n, size)
+    ]
