@@ -77,12 +77,13 @@ def probe_shape(names: Sequence[str]) -> str | None:
 def _known_codes() -> dict[tuple[str, str], str]:
     from pydicom.sr.codedict import codes
 
-    collections = {"SCT": codes.SCT, "DCM": codes.DCM}
-    return {
-        (scheme, code.value): code.meaning
-        for scheme, collection in collections.items()
-        for code in collection.concepts.values()
-    }
+    known: dict[tuple[str, str], str] = {}
+    for scheme, collection in (("SCT", codes.SCT), ("DCM", codes.DCM)):
+        for code in collection.concepts.values():
+            # Editions of the standard word a code differently; the shortest is the preferred term.
+            names = [code.meaning, known.get((scheme, code.value), code.meaning)]
+            known[scheme, code.value] = min(names, key=lambda name: (len(name), name))
+    return known
 
 
 def known_code(scheme: str, value: str) -> tuple[str, str, str] | None:
