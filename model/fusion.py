@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from usds.model.graph_encoder import TagTokens
+from usds.model.precision import full_precision
 
 __all__ = ["GatedFusion", "TagFusion"]
 
@@ -31,9 +32,9 @@ class GatedFusion(nn.Module):
     def forward(self, text: Tensor, graph: Tensor) -> Tensor:
         """Unit text (B, E) and graph vectors (B, E) -> fused text (B, E), not of unit length."""
         with torch.autocast(text.device.type, enabled=False):
-            attended = self.out(self.value(self.graph_proj(graph.float())))
+            attended = self.out(self.value(self.graph_proj(full_precision(graph))))
             residual = torch.tanh(self.output_proj(attended))
-            return self.norm(text.float() + self.alpha.clamp(0.0, self.gate_max) * residual)
+            return self.norm(full_precision(text) + self.alpha.clamp(0.0, self.gate_max) * residual)
 
 
 class TagFusion(nn.Module):
@@ -56,7 +57,7 @@ class TagFusion(nn.Module):
     def forward(self, text: Tensor, tags: TagTokens) -> Tensor:
         """Unit text (B, E) and tag tokens (B, L, W) -> unit text (B, E), float32."""
         with torch.autocast(text.device.type, enabled=False):
-            text = text.float()
+            text = full_precision(text)
             batch, length, width = tags.states.shape
             some = tags.present.any(1, keepdim=True)
             shape = (batch, length, 2, self.heads, width // self.heads)

@@ -99,7 +99,7 @@ class BipartiteEncoder(nn.Module):
     def forward(self, labels: LabelTensors) -> Tensor:
         """Return (B, output) float32 of unit length; zeros where no record of the batch has an edge."""
         with torch.autocast(labels.x.device.type, enabled=False):
-            hot = (labels.x > 0).float() * labels.use[:, None]
+            hot = (labels.x > 0).to(self.proj.weight.dtype) * labels.use[:, None]
             diagnosis, n_d = self._side(hot[:, self.get_buffer("diagnosis")], self.diag_emb)
             attribute, n_a = self._side(hot[:, self.get_buffer("attribute")], self.desc_emb)
             ratio = (n_d / n_a.clamp_min(1.0)).sqrt() * (n_a > 0)
@@ -114,7 +114,7 @@ class BipartiteEncoder(nn.Module):
     def _side(self, hot: Tensor, table: nn.Embedding) -> tuple[Tensor, Tensor]:
         """Mean of the normalised embeddings of a side, and its number of labels; an empty side is unknown."""
         count = hot.sum(1, keepdim=True)
-        share = torch.cat([hot / count.clamp_min(1.0), (count == 0).float()], dim=1)
+        share = torch.cat([hot / count.clamp_min(1.0), (count == 0).to(count.dtype)], dim=1)
         return share @ self.node_norm(table.weight), count
 
     def _drop(self, mean: Tensor, count: Tensor) -> Tensor:

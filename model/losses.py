@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from usds.model.distributed import gather_rows, gather_with_gradient, local_rows
 from usds.model.labels import LabelTensors
+from usds.model.precision import full_precision
 from usds.model.settings import LossSettings
 from usds.model.targets import scale_rows, target_rows
 
@@ -78,7 +79,8 @@ def semantic_loss(predicted: Tensor, target: Tensor, temperature: float = 0.07) 
     if temperature <= 0:
         raise ValueError(f"temperature must be positive, got {temperature}")
     with torch.autocast(predicted.device.type, enabled=False):
-        predicted, target = predicted.float(), target.float()
+        predicted = full_precision(predicted)
+        target = target.to(predicted.dtype)
         error = (predicted - target).square().mean()
         log_q = F.log_softmax(predicted / temperature, dim=1)
         log_p = F.log_softmax(target / temperature, dim=1)
@@ -205,10 +207,10 @@ class ContrastiveLoss(nn.Module):
         if labels is None and self.settings.kind != "clip":
             raise ValueError(f"loss kind '{self.settings.kind}' needs the labels of the batch")
         with torch.autocast(image.device.type, enabled=False):
-            image, text = image.float(), text.float()
+            image, text = full_precision(image), full_precision(text)
             own = self._candidates(image, text, labels, captions)
             every = _Candidates(*[_gather(getattr(own, f.name)) for f in fields(own)])
-            return self._sum_chunks(own, every, logit_scale.float())
+            return self._sum_chunks(own, every, full_precision(logit_scale))
 
     def _candidates(
         self, image: Tensor, text: Tensor, labels: LabelTensors | None, captions: Tensor | None
@@ -229,7 +231,7 @@ class ContrastiveLoss(nn.Module):
         n = len(own.image)
         rows = local_rows(n, own.image.device)
         size = self.settings.chunk_rows or n
-        totals = torch.zeros(4, device=own.image.device)
+        totals = own.image.new_zeros(4)
         for start in range(0, n, size):
             part = _Candidates(*[getattr(own, f.name)[start : start + size] for f in fields(own)])
             here = rows[start : start + size]
@@ -251,15 +253,15 @@ class ContrastiveLoss(nn.Module):
         clip = -(log_f.gather(1, own_column) + log_b.gather(1, own_column)).sum() / 2
         hits = (forward.detach().argmax(1) == rows).sum()
         if self.settings.kind == "clip":
-            return torch.stack([clip, clip, clip * 0.0, hits.float()])
+            return torch.stack([clip, clip, clip * 0.0, hits.to(clip.dtype)])
         target = self._target(own, every, rows)
         if self.settings.kind == "paper":
             cosine = own.image @ F.normalize(every.text, dim=1).T
             semantic = semantic_loss(cosine, target, self.settings.temperature) * len(rows)
-            return torch.stack([clip + self.settings.weight * semantic, clip, semantic, hits.float()])
-        soft = self._soft(target, own, every, rows)
+            return torch.stack([clip + self.settings.weight * semantic, clip, semantic, hits.to(clip.dtype)])
+        soft = self._soft(target, own, every, rows).to(forward.dtype)
         total = -(soft * (log_f + log_b)).sum() / 2
-        return torch.stack([total, clip, total - clip, hits.float()])
+        return torch.stack([total, clip, total - clip, hits.to(clip.dtype)])
 
     @torch.no_grad()
     def _target(self, own: _Candidates, every: _Candidates, rows: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -124,13 +125,20 @@ class UltrasoundCLIP(nn.Module):
     @property
     def logit_scale(self) -> Tensor:
         """s = exp(theta), at most ``loss.logit_scale_max``; a scalar with gradient."""
-        bound = math.log(self.settings.loss.logit_scale_max)
-        return self.towers.clip.logit_scale.reshape(()).clamp(max=bound).exp()
+        return self.towers.clip.logit_scale.reshape(()).clamp(max=self._theta_bound).exp()
 
     @torch.no_grad()
     def clamp_logit_scale_(self) -> None:
-        """Bring theta back to its bound after an optimizer step, so that its gradient stays alive."""
-        self.towers.clip.logit_scale.clamp_(max=math.log(self.settings.loss.logit_scale_max))
+        """Bring theta back below its bound after an optimizer step.
+
+        A value at the bound has no gradient and would never come down again, so it ends one float below.
+        """
+        below = np.nextafter(np.float32(self._theta_bound), np.float32(-np.inf))
+        self.towers.clip.logit_scale.clamp_(max=float(below))
+
+    @property
+    def _theta_bound(self) -> float:
+        return float(np.float32(math.log(self.settings.loss.logit_scale_max)))
 
     def image_transform(self, train: bool) -> ImageSpec:
         """Size, mean and standard deviation of the image tower's input."""

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from open_clip.transformer import TextTransformer, text_global_pool
 from torch import Tensor, nn
 
+from usds.model.precision import full_precision
 from usds.model.settings import TowerSettings
 from usds.schemas.errors import ContentError, UsageError
 
@@ -125,7 +126,7 @@ class Towers(nn.Module):
 
 def _unit(vectors: Tensor) -> Tensor:
     with torch.autocast(vectors.device.type, enabled=False):
-        return F.normalize(vectors.float(), dim=-1)
+        return F.normalize(full_precision(vectors), dim=-1)
 
 
 def _takes_short(text: nn.Module) -> bool:
