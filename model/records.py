@@ -179,6 +179,7 @@ def load_records(
     *,
     modes: Sequence[str] = (),
     captioned: bool = True,
+    set_name: str | None = None,
 ) -> Records:
     """Read the pairs of a dataset.
 
@@ -194,6 +195,8 @@ def load_records(
         Image modes to keep; empty: all.
     captioned : bool
         Keep only frames that have a caption (training); otherwise all frames.
+    set_name : str, optional
+        Annotation set to read; default: the current one.
 
     Raises
     ------
@@ -204,7 +207,7 @@ def load_records(
     """
     if dataset.annotations.current() is None:
         raise UsageError(f"{dataset.root} has no labels: run `usds annotate` first")
-    with dataset.connect() as connection:
+    with dataset.connect(set_name) as connection:
         table = connection.sql(_QUERY, params={"name": split}).to_arrow_table()
     kept = pa.array(np.ones(len(table), bool))
     other_mode = 0
