@@ -47,14 +47,18 @@ class KeyFrameSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     method: Literal["distinct", "count", "rate"] = "distinct"
-    max_frames: int = Field(8, ge=1, le=10_000)
-    rate_hz: float = Field(1.0, gt=0, le=1000)
+    max_frames: int = Field(default=8, ge=1, le=10_000)
+    rate_hz: float = Field(default=1.0, gt=0, le=1000)
     min_difference: float = Field(
-        2.0, ge=0, description="root mean square grey levels between two signatures to call them distinct"
+        default=2.0,
+        ge=0,
+        description="root mean square grey levels between two signatures to call them distinct",
     )
-    max_examined: int = Field(256, ge=2, description="frames looked at per clip by 'distinct', evenly spaced")
+    max_examined: int = Field(
+        default=256, ge=2, description="frames looked at per clip by 'distinct', evenly spaced"
+    )
     default_frame_time_ms: float = Field(
-        1000 / 30, gt=0, description="for 'rate' where the file states no frame time"
+        default=1000 / 30, gt=0, description="for 'rate' where the file states no frame time"
     )
 
 
@@ -179,10 +183,10 @@ class QualitySettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    min_side: int = Field(64, ge=1, description="shorter side of the area in pixels")
-    max_blank: float = Field(0.97, ge=0, le=1)
-    max_saturated: float = Field(0.35, ge=0, le=1)
-    max_blurred: float = Field(0.78, ge=0, le=1)
+    min_side: int = Field(default=64, ge=1, description="shorter side of the area in pixels")
+    max_blank: float = Field(default=0.97, ge=0, le=1)
+    max_saturated: float = Field(default=0.35, ge=0, le=1)
+    max_blurred: float = Field(default=0.78, ge=0, le=1)
 
 
 def quality(
@@ -281,7 +285,7 @@ def _flow(rgb: RGB) -> tuple[float, bool]:
     """Share of the frame that is flow map, and whether map or bar hold blue."""
     scale = min(1.0, _WORK_WIDTH / rgb.shape[1])
     small = cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    hsv = cv2.cvtColor(small, cv2.COLOR_RGB2HSV)
+    hsv = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2HSV), dtype=np.uint8)
     vivid = ((hsv[..., 1] >= _MIN_SATURATION) & (hsv[..., 2] >= _MIN_VALUE)).astype(np.uint8)
     # Opening removes letters and lines, closing joins the branches of one vessel tree.
     solid = cv2.morphologyEx(vivid, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -246,17 +247,8 @@ def open_media(data: bytes | Path, *, kind: str, limits: ReadLimits) -> Media:
     MediaError
         With a reason code; the message never carries a value of the file.
     """
+    if kind not in get_args(MediaKind):
+        raise MediaError("unsupported")
     # Imported on demand: a worker that reads stills need not load the codecs of clips.
-    if kind == "dicom":
-        from usds.curation.readers.dicom import open_dicom
-
-        return open_dicom(data, limits)
-    if kind == "image":
-        from usds.curation.readers.image import open_image
-
-        return open_image(data, limits)
-    if kind == "video":
-        from usds.curation.readers.video import open_video
-
-        return open_video(data, limits)
-    raise MediaError("unsupported")
+    reader = import_module(f"usds.curation.readers.{kind}")
+    return getattr(reader, f"open_{kind}")(data, limits)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
 
 from pydicom.dataset import Dataset
 
@@ -62,7 +61,7 @@ class DicomMedia(Media):
     Frames are read from disk when they are asked for, so memory does not grow with the clip.
     """
 
-    kind: Literal["dicom"] = "dicom"
+    kind = "dicom"
 
     def __init__(self, parsed: ParsedFile, limits: ReadLimits) -> None:
         self.warnings: list[str] = []

@@ -25,7 +25,7 @@ from pydicom.uid import (
 
 from usds.curation.readers.base import MediaError
 from usds.curation.readers.codestream import Codestream, parse_codestream, with_adobe_marker
-from usds.curation.readers.guard import guarded
+from usds.curation.readers.guard import guarded, stderr_closed
 from usds.curation.readers.header import number, text
 from usds.curation.readers.limits import ReadLimits
 
@@ -224,7 +224,7 @@ def _decode_other(data: bytes, stream: Codestream, layout: Layout, syntax: UID) 
 def _first_success(data: bytes, layout: Layout, syntax: UID, plugins: tuple[str, ...], bits: int) -> Values:
     for plugin in plugins:
         try:
-            with guarded("unreadable"):
+            with guarded("unreadable"), stderr_closed():
                 return _with_pydicom(data, layout, syntax, plugin, bits)
         except MediaError:
             continue  # another codec may read what this one refuses
@@ -234,19 +234,17 @@ def _first_success(data: bytes, layout: Layout, syntax: UID, plugins: tuple[str,
 def _with_pydicom(data: bytes, layout: Layout, syntax: UID, plugin: str, bits: int) -> Values:
     """Run one of pydicom's decoder plugins over a single frame and return raw values."""
     allocated = 8 if bits <= 8 and syntax != RLELossless else layout.allocated
-    values, _ = get_decoder(syntax).as_array(
-        encapsulate([data], has_bot=False),
-        raw=True,
-        decoding_plugin=plugin,
-        rows=layout.rows,
-        columns=layout.cols,
-        samples_per_pixel=layout.samples,
-        photometric_interpretation=layout.photometric or "MONOCHROME2",
-        bits_allocated=max(allocated, 8 if bits <= 8 else 16),
-        bits_stored=bits,
-        pixel_representation=int(layout.signed),
-        planar_configuration=layout.planar,
-        number_of_frames=1,
-        pixel_keyword="PixelData",
-    )
-    return values
+    options: Any = {
+        "rows": layout.rows,
+        "columns": layout.cols,
+        "samples_per_pixel": layout.samples,
+        "photometric_interpretation": layout.photometric or "MONOCHROME2",
+        "bits_allocated": max(allocated, 8 if bits <= 8 else 16),
+        "bits_stored": bits,
+        "pixel_representation": int(layout.signed),
+        "planar_configuration": layout.planar,
+        "number_of_frames": 1,
+        "pixel_keyword": "PixelData",
+    }
+    frame = encapsulate([data], has_bot=False)
+    return get_decoder(syntax).as_array(frame, raw=True, decoding_plugin=plugin, **options)[0]

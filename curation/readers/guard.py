@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from functools import cache
 from types import TracebackType
@@ -29,7 +30,7 @@ def _silence_native_code() -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet() -> Generator[None]:
     _silence_native_code()
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     before = [(logger.disabled, logger.level) for logger in loggers]
@@ -43,6 +44,23 @@ def _quiet() -> Iterator[None]:
             for logger, (disabled, level) in zip(loggers, before, strict=True):
                 logger.disabled = disabled
                 logger.setLevel(level)
+
+
+@contextmanager
+def stderr_closed() -> Generator[None]:
+    """Send what C code prints to file descriptor 2 nowhere; for libraries without a switch (libtiff).
+
+    The descriptor belongs to the whole process: use it around short calls, in workers of one thread.
+    """
+    saved = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
 
 
 class guarded:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, IptcImagePlugin
 
 from usds.curation.readers.base import RGB, HeaderFacts, Identifier, Media, MediaError
-from usds.curation.readers.guard import guarded
+from usds.curation.readers.guard import guarded, stderr_closed
 from usds.curation.readers.limits import ReadLimits
 from usds.curation.readers.metadata import metadata_identifiers
 from usds.curation.readers.source import ByteSource, SpanReader
 
-_FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "DIB", "WEBP", "JPEG2000", "AVIF")
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "DIB", "WEBP", "JPEG2000", "AVIF")
+# Plugins beyond the commonest load at first need, and a list of formats asks for all of them at once.
+Image.init()
 _ORIENTATION = 0x0112
 _MAX_SAMPLE_VALUE = 281  # TIFF 6.0, MaxSampleValue
 _TURNED = {5, 6, 7, 8}
@@ -42,12 +44,12 @@ def open_image(data: bytes | Path, limits: ReadLimits) -> Media:
 class ImageMedia(Media):
     """An opened still; see `Media`. Pages of a TIFF are frames."""
 
-    kind: Literal["image"] = "image"
+    kind = "image"
 
     def __init__(self, source: ByteSource, limits: ReadLimits) -> None:
         self.warnings: list[str] = []
         self._source, self._limits = source, limits
-        with guarded("unreadable"):
+        with guarded("unreadable"), stderr_closed():
             image = self._open()
             width, height = image.size
             turned = image.getexif().get(_ORIENTATION) in _TURNED
@@ -72,7 +74,7 @@ class ImageMedia(Media):
 
     def identifiers(self) -> list[Identifier]:
         """Return EXIF, GPS, IPTC, XMP, PNG text, comments and TIFF tags."""
-        with guarded("unreadable"):
+        with guarded("unreadable"), stderr_closed():
             image = self._open()
             pairs = list(_exif(image)) + list(_iptc(image))
             try:
@@ -94,7 +96,7 @@ class ImageMedia(Media):
             image = self._open()
         for index in wanted:
             try:
-                with guarded("unreadable"):
+                with guarded("unreadable"), stderr_closed():
                     rgb = self._page(image, index)
             except MediaError as error:
                 reason = error

@@ -14,16 +14,22 @@ class ReadLimits(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_file_bytes: int = Field(16 * 2**30, gt=0, description="size of one file on disk")
-    max_memory_file_bytes: int = Field(512 * 2**20, gt=0, description="size of a file read into memory")
-    max_header_bytes: int = Field(128 * 2**20, gt=0, description="header and single element of a DICOM file")
-    max_inflated_bytes: int = Field(512 * 2**20, gt=0, description="a deflated DICOM data set, inflated")
-    max_frame_pixels: int = Field(40_000_000, gt=0, description="rows x columns of one frame")
-    max_frames: int = Field(50_000, gt=0, description="frames of one file")
-    max_frame_bytes: int = Field(256 * 2**20, gt=0, description="encoded size of one frame")
-    max_seconds: float | None = Field(
-        None, gt=0, description="wall clock for one pass over a file, checked between frames"
+    max_file_bytes: int = Field(default=16 * 2**30, gt=0, description="size of one file on disk")
+    max_memory_file_bytes: int = Field(
+        default=512 * 2**20, gt=0, description="size of a file read into memory"
     )
-    max_archive_members: int = Field(20_000, gt=0, description="files in one zip archive")
-    max_archive_bytes: int = Field(8 * 2**30, gt=0, description="all members of an archive, unpacked")
-    max_archive_ratio: float = Field(200.0, gt=1, description="unpacked / packed bytes of one member")
+    max_header_bytes: int = Field(
+        default=128 * 2**20, gt=0, description="header and single element of a DICOM file"
+    )
+    max_inflated_bytes: int = Field(
+        default=512 * 2**20, gt=0, description="a deflated DICOM data set, inflated"
+    )
+    max_frame_pixels: int = Field(default=40_000_000, gt=0, description="rows x columns of one frame")
+    max_frames: int = Field(default=50_000, gt=0, description="frames of one file")
+    max_frame_bytes: int = Field(default=256 * 2**20, gt=0, description="encoded size of one frame")
+    max_seconds: float | None = Field(
+        default=None, gt=0, description="wall clock for one pass over a file, checked between frames"
+    )
+    max_archive_members: int = Field(default=20_000, gt=0, description="files in one zip archive")
+    max_archive_bytes: int = Field(default=8 * 2**30, gt=0, description="all members of an archive, unpacked")
+    max_archive_ratio: float = Field(default=200.0, gt=1, description="unpacked / packed bytes of one member")

@@ -81,8 +81,9 @@ def _known_codes() -> dict[tuple[str, str], str]:
     for scheme, collection in (("SCT", codes.SCT), ("DCM", codes.DCM)):
         for code in collection.concepts.values():
             # Editions of the standard word a code differently; the shortest is the preferred term.
-            names = [code.meaning, known.get((scheme, code.value), code.meaning)]
-            known[scheme, code.value] = min(names, key=lambda name: (len(name), name))
+            meaning = str(code.meaning)
+            other = known.get((scheme, code.value), meaning)
+            known[scheme, code.value] = min(meaning, other, key=lambda name: (len(name), name))
     return known
 
 

@@ -21,7 +21,7 @@ _KEY_CLASSES: tuple[tuple[str, IdentifierClass], ...] = (
 _TECHNICAL = re.compile(
     r"^(major_brand|minor_version|compatible_brands|encoder|handler_name|vendor_id|language|duration|dpi|"
     r"jfif.*|adobe.*|progress\w*|gamma|srgb|chromaticity|compression|exif|icc_profile|interlace|loop|"
-    r"background|extension|transparency|photoshop|resolution\w*|aspect|xmp|mp\w*|variant_bitrate|"
+    r"background|extension|transparency|photoshop|resolution\w*|aspect|mp\w*|variant_bitrate|"
     r"orientation|colorspace|exifoffset|resolutionunit|[xy]resolution|ycbcr\w*|rotate)$"
 )
 _XML_TEXT = re.compile(r">([^<>]{2,400})<|=\s*\"([^\"]{2,400})\"")
@@ -73,7 +73,10 @@ def _from_xml(content: str) -> Iterator[Identifier]:
 
 def _class_of(key: str) -> IdentifierClass:
     low = key.lower()
-    return next((klass for word, klass in _KEY_CLASSES if word in low), "other")
+    for word, klass in _KEY_CLASSES:
+        if word in low:
+            return klass
+    return "other"
 
 
 def _as_text(value: object) -> str | None:

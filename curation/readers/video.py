@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, cast
+from typing import Any, BinaryIO, cast
 
 import av
 import av.error
@@ -163,7 +163,7 @@ def open_video(data: bytes | Path, limits: ReadLimits) -> Media:
 class VideoMedia(Media):
     """An opened clip; see `Media`."""
 
-    kind: Literal["video"] = "video"
+    kind = "video"
 
     def __init__(self, source: ByteSource, limits: ReadLimits) -> None:
         self.warnings: list[str] = []
