@@ -108,11 +108,10 @@ def _render(cursor: duckdb.DuckDBPyConnection, names: list[str], output: Output,
 
 
 def _cell(value: Any) -> str:
-    from rich.markup import escape
-
     if isinstance(value, list):
-        return escape(", ".join(map(str, value)))  # type: ignore[reportUnknownArgumentType]
-    return escape(str(value))
+        items: list[Any] = value
+        return ", ".join(map(str, items))
+    return str(value)
 
 
 def _plain(value: Any) -> Any:

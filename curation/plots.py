@@ -11,12 +11,15 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-__all__ = ["bar_chart", "histogram", "stacked_bar"]
+__all__ = ["bar_chart", "stacked_bar"]
 
 _INK: Final = "#010203"  # replaced by the page's text colour
 ACCENT: Final = "#2a78d6"
 PALETTE: Final = ("#2a78d6", "#1baf7a", "#eda100", "#8f8b84")
 """Blue, green, amber, grey: told apart with deuteranopia and protanopia, each 3:1 on white and on black."""
+WIDTH_INCHES: Final = 6.4
+BAR_INCHES: Final = 0.29
+LETTER_INCHES: Final = 0.082
 _STYLE: Final[dict[str, Any]] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -33,7 +36,7 @@ _STYLE: Final[dict[str, Any]] = {
 
 def _svg(figure: Figure, label: str) -> str:
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, bbox_inches="tight", metadata={"Date": None})
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :].replace(_INK, "currentColor")
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
@@ -62,15 +65,18 @@ def bar_chart(values: Mapping[str, float], label: str, texts: Sequence[str] | No
     """
     texts = texts if texts is not None else [f"{value:,.0f}" for value in values.values()]
     with mpl.rc_context({**_STYLE, "svg.hashsalt": label}):
-        figure = Figure(figsize=(6.4, 0.35 + 0.27 * max(1, len(values))))
-        axes = figure.add_subplot()
+        # Fixed inches a row and a label column as wide as its longest name: every chart has the same bars.
+        height = BAR_INCHES * max(1, len(values)) + 0.06
+        left = min(3.2, 0.15 + LETTER_INCHES * max(map(len, values), default=0))
+        figure = Figure(figsize=(WIDTH_INCHES, height))
+        axes = figure.add_axes((left / WIDTH_INCHES, 0.0, 1 - left / WIDTH_INCHES, 1.0))
         positions = range(len(values))
         axes.barh(positions, list(values.values()), color=ACCENT, height=0.68)
         axes.set_yticks(positions, list(values))
-        axes.invert_yaxis()
         axes.set_xticks([])
         largest = max(values.values(), default=1) or 1
-        axes.set_xlim(0, largest * 1.14)
+        axes.set_xlim(0, largest * 1.25)
+        axes.set_ylim(max(1, len(values)) - 0.5, -0.5)
         for position, value, text in zip(positions, values.values(), texts, strict=True):
             axes.text(value + largest * 0.012, position, text, va="center")
         _bare(axes)
@@ -81,8 +87,8 @@ def stacked_bar(values: Mapping[str, float], label: str) -> str:
     """One bar cut into shares, with a legend that names each and its value."""
     total = sum(values.values()) or 1
     with mpl.rc_context({**_STYLE, "svg.hashsalt": label}):
-        figure = Figure(figsize=(6.4, 0.85))
-        axes = figure.add_subplot()
+        figure = Figure(figsize=(WIDTH_INCHES, 0.75))
+        axes = figure.add_axes((0.0, 0.45, 1.0, 0.55))
         left = 0.0
         for (name, value), colour in zip(values.items(), PALETTE, strict=False):
             axes.barh(
@@ -97,29 +103,7 @@ def stacked_bar(values: Mapping[str, float], label: str) -> str:
         axes.set_xlim(0, total)
         axes.set_axis_off()
         axes.legend(
-            loc="upper center", bbox_to_anchor=(0.5, 0.05), ncols=max(1, len(values)), frameon=False,
-            handlelength=1, handleheight=1,
+            loc="upper left", bbox_to_anchor=(0, 0), borderaxespad=0.3, borderpad=0,
+            ncols=max(1, len(values)), frameon=False, handlelength=1, handleheight=1,
         )  # fmt: skip
-        return _svg(figure, label)
-
-
-def histogram(edges: Sequence[float], counts: Sequence[int], label: str, axis: str) -> str:
-    """Vertical bars over bins.
-
-    Parameters
-    ----------
-    edges : sequence of float
-        Left edge of each bin.
-    counts : sequence of int
-    label, axis : str
-        What the plot shows; what the bins measure.
-    """
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": label}):
-        figure = Figure(figsize=(6.4, 2.0))
-        axes = figure.add_subplot()
-        axes.bar(range(len(counts)), counts, color=ACCENT, width=0.85)
-        axes.set_xticks(range(len(edges)), [f"{edge:g}" for edge in edges])
-        axes.set_xlabel(axis)
-        axes.tick_params(length=0)
-        axes.spines["left"].set_visible(False)
         return _svg(figure, label)

@@ -117,7 +117,7 @@ def _card(table: CountTable) -> str:
     shown = dict(list(table.column().items())[:MAX_BARS])
     hidden = len(table.rows) - len(shown)
     plot = bar_chart(
-        {name: _length(count) for name, count in shown.items()},
+        {_words(name): _length(count) for name, count in shown.items()},
         f"{table.title}: {table.columns[0]} by category",
         [f"{count:,}" if isinstance(count, int) else count for count in shown.values()],
     )
@@ -126,10 +126,14 @@ def _card(table: CountTable) -> str:
     return f'<div class="card"><h3>{title}</h3>{plot}{more}{_table(table)}</div>'
 
 
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
 def _table(table: CountTable) -> str:
     head = "".join(f'<th scope="col">{escape(column)}</th>' for column in ("", *table.columns))
     rows = "".join(
-        f"<tr><td>{escape(name)}</td>{''.join(f'<td>{_text(count)}</td>' for count in counts)}</tr>"
+        f"<tr><td>{escape(_words(name))}</td>{''.join(f'<td>{_text(count)}</td>' for count in counts)}</tr>"
         for name, counts in table.rows
     )
     return (
