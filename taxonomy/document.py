@@ -56,6 +56,17 @@ class CodeEntry(Entry):
     meaning: StrictStr
 
 
+def _code(value: object) -> object:
+    """Read a code from one line: scheme, value, then the meaning."""
+    if not isinstance(value, str):
+        return value
+    parts = value.split(maxsplit=2)
+    return dict(zip(("scheme", "value", "meaning"), parts, strict=False))
+
+
+CodeLine = Annotated[CodeEntry, BeforeValidator(_code)]
+
+
 class LabelEntry(Entry):
     """One label of a dimension.
 
@@ -68,7 +79,7 @@ class LabelEntry(Entry):
     parent: StrictStr | None = None
     rank: int | None = None
     matches_own_name: StrictBool = True
-    codes: tuple[CodeEntry, ...] = ()
+    codes: tuple[CodeLine, ...] = ()
     synonyms: tuple[Form, ...] = ()
     substructures: dict[StrictStr, tuple[Form, ...]] = Field(default_factory=dict)
     variants: tuple[Form, ...] = ()
@@ -85,7 +96,7 @@ class DimensionEntry(Entry):
 
     `role` tells the engine how a dimension behaves: a `site` is never negated and yields to landmarks, a
     `system` is the union of its children's parents, a `finding` and a `descriptor` can be negated; uncertainty
-    governs a descriptor only inside its own phrase.
+    governs a descriptor only inside its own phrase. `adjectival` labels stand before the noun they describe.
     """
 
     name: Annotated[StrictStr, Field(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -93,6 +104,7 @@ class DimensionEntry(Entry):
     role: Literal["system", "site", "finding", "descriptor"] = "descriptor"
     parent_dimension: StrictStr | None = None
     ordinal: StrictBool = False
+    adjectival: StrictBool = False
     fuzzy: StrictBool = False
     prompts: tuple[StrictStr, ...] = ()
     labels: Annotated[tuple[LabelEntry, ...], Field(min_length=1)]
@@ -162,6 +174,7 @@ class NormalEntry(Entry):
     objects: tuple[StrictStr, ...] = ()
     comparator: tuple[StrictStr, ...] = ()
     abnormal_findings: tuple[StrictStr, ...] = ()
+    abnormal_dimensions: tuple[StrictStr, ...] = ()
     compatible: tuple[tuple[StrictStr, StrictStr], ...] = ()
 
 

@@ -141,7 +141,8 @@ def _edges(taxonomy: Taxonomy, batch: LabelBatch) -> tuple[Any, Any, Any, Any]:
     index = taxonomy.label_index
     is_diagnosis = np.array([dimension in side for dimension, _ in index])
     present = batch.x > 0
-    parts: list[tuple[Any, Any, Any, str]] = []
+    none = np.empty(0, dtype=np.int64)
+    parts: list[tuple[Any, Any, Any, str]] = [(none, none, none, "described_by")]
     attributes = present & ~is_diagnosis
     for label in np.flatnonzero(is_diagnosis):
         rows = np.flatnonzero(present[:, label])

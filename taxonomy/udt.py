@@ -91,6 +91,7 @@ class Dimension:
     title: str
     role: str
     ordinal: bool
+    adjectival: bool
     fuzzy: bool
     prompts: tuple[str, ...]
     labels: tuple[Label, ...]
@@ -224,6 +225,7 @@ def _dimension(document: Document, index: int) -> Dimension:
         title=entry.title,
         role=entry.role,
         ordinal=entry.ordinal,
+        adjectival=entry.adjectival,
         fuzzy=entry.fuzzy,
         prompts=entry.prompts,
         labels=tuple(

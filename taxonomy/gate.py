@@ -1,0 +1,114 @@
+"""The gate: texts that are no English ultrasound caption are not labelled, and the reason is kept."""
+
+from __future__ import annotations
+
+import re
+
+from .lexicon import Context, Hit, Language
+from .normalise import Normalised
+
+__all__ = ["Gate"]
+
+_LONG_CLUSTER = re.compile(r"[bcdfghjklmnpqrstvwxz]{5,}")
+_LETTER = re.compile(r"[^\W\d_]")
+_LATIN = re.compile(r"[a-zà-öø-ÿāăąćčďđęěğīıłńňőřśşšťůűźżž]", re.IGNORECASE)
+_SAMPLE = 4000  # words looked at: enough to know a language, whatever the length
+_LABEL_ROLES = ("finding", "descriptor")
+
+
+class Gate:
+    """Decides whether a text is labelled at all.
+
+    Reasons: ``empty``, ``garbage``, ``not_english``, ``not_ultrasound``, ``no_findings``.
+    """
+
+    def __init__(self, language: Language, known: frozenset[str]) -> None:
+        gate = language.gate
+        self.function_words = frozenset(gate["function_words"])
+        foreign = frozenset(word.lower() for word in gate["foreign_words"])
+        self.foreign_words = foreign - self.function_words
+        self.foreign_terms = frozenset(word.lower() for word in gate["foreign_terms"]) - known
+        self.no_findings = gate["no_findings"]
+        self.known = known | self.function_words | language.known_words
+
+    def check(self, text: Normalised, words: list[str]) -> str | None:
+        """Reason that the bare words give, or None; the phrases are judged by :meth:`check_hits`."""
+        sample = words[:_SAMPLE]
+        alphabetic = [word for word in sample if word[0].isalpha()]
+        if not alphabetic:
+            return "empty" if not text.text.strip() else "garbage"
+        if not text.text.isascii() and _foreign_script(text.text[:20_000]):
+            return "not_english"
+        function = self.function_words
+        known = self.known
+        n_known = sum(1 for word in alphabetic if word in known)
+        if n_known * 10 >= len(alphabetic) * 7:
+            return self._mostly_known(alphabetic)
+        foreign = sum(1 for word in alphabetic if word in self.foreign_words)
+        english = sum(1 for word in alphabetic if word in function)
+        terms = sum(1 for word in alphabetic if word in self.foreign_terms)
+        if foreign + 2 * terms > english + 1 and foreign + terms >= 1:
+            return "not_english"
+        if terms and english == 0:
+            return "not_english"
+        return self._noise(alphabetic, n_known, text)
+
+    def _mostly_known(self, words: list[str]) -> str | None:
+        if len(set(words)) == 1 and len(words) > 5:
+            return "garbage"
+        return None
+
+    def _noise(self, words: list[str], n_known: int, text: Normalised) -> str | None:
+        odd = sum(1 for word in words if len(word) >= 4 and _unpronounceable(word))
+        long_words = sum(1 for word in words if len(word) >= 4) or 1
+        if odd * 2 >= long_words and n_known * 2 < len(words):
+            return "garbage"
+        if n_known == 0:
+            return "garbage" if text.text.isascii() else "not_english"
+        if n_known * 5 < len(words) and len(words) >= 5:
+            return "garbage" if text.text.isascii() else "not_english"
+        letters = sum(len(word) for word in words)
+        if letters * 4 < len(text.text.strip()) and len(text.text) > 40 and n_known < 3:
+            return "garbage"
+        return None
+
+    def check_hits(self, hits: list[Hit], context: Context) -> str | None:
+        """Reason that the phrases give: another modality, or a statement that nothing was described."""
+        first_other = -1
+        ultrasound = -1
+        reference = False
+        for hit in hits:
+            for cue in hit.mark.cues:
+                if cue == "other_modality" and first_other < 0:
+                    first_other = hit.first
+                elif cue == "reference" and first_other >= 0:
+                    reference = True
+                elif cue in ("period", "stop", "semicolon"):
+                    reference = False
+                elif cue == "ultrasound" and ultrasound < 0 and not reference:
+                    ultrasound = hit.first
+        if first_other >= 0 and ultrasound < 0:
+            return "not_ultrasound"
+        if "not" in context.tokens[0] or "no" in context.tokens[0] or "none" in context.tokens[0]:
+            return self._nothing_described(hits, context)
+        return self._nothing_described(hits, context) if len(context.tokens[0]) < 12 else None
+
+    def _nothing_described(self, hits: list[Hit], context: Context) -> str | None:
+        if any(item.role in _LABEL_ROLES for hit in hits for item, _ in hit.labels):
+            return None
+        folded = context.folded
+        if not any(word in folded for word in ("provided", "available", "given", "n / a", "described", "not ", "no ")):
+            return None
+        return "no_findings" if any(context.has(phrase) for phrase in self.no_findings) else None
+
+
+def _foreign_script(text: str) -> bool:
+    letters = _LETTER.findall(text)
+    if not letters:
+        return False
+    latin = sum(1 for letter in letters if _LATIN.match(letter))
+    return latin * 10 < len(letters) * 7
+
+
+def _unpronounceable(word: str) -> bool:
+    return not set(word) & set("aeiouy") or _LONG_CLUSTER.search(word) is not None or len(set(word)) <= 2

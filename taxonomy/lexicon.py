@@ -1,0 +1,345 @@
+"""All phrases the engine knows, compiled from the taxonomy and the language file into one token trie.
+
+A trie over whole tokens finds the longest phrase at each position in one pass, whatever the number of phrases.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib import resources
+from typing import Any, cast
+
+import yaml
+
+from .normalise import normalise, tokenise
+from .udt import Form, Taxonomy, expand
+
+__all__ = ["Hit", "Item", "Language", "Lexicon", "Mark", "load_language", "phrase_tokens"]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """What a phrase stands for: one label of one dimension."""
+
+    dimension: str
+    label: str
+    role: str
+    adjectival: bool
+    method: str
+    rule_id: str
+    region: bool
+    code: str | None
+
+
+@dataclass(slots=True)
+class Mark:
+    """Everything that one phrase (one token sequence) means to the engine."""
+
+    labels: list[tuple[Item, Form]] = field(default_factory=list[tuple[Item, Form]])
+    cues: list[str] = field(default_factory=list[str])
+    heads: list[str] = field(default_factory=list[str])
+    modifiers: list[int] = field(default_factory=list[int])
+    normals: list[str] = field(default_factory=list[str])
+    ignore: bool = False
+    case: str | None = None
+    plain: bool = True
+
+
+@dataclass(slots=True)
+class Hit:
+    """A phrase found in a text: half-open token span, and what it means there."""
+
+    first: int
+    last: int
+    mark: Mark
+    labels: list[tuple[Item, Form]]
+
+
+Node = list[Any]  # [Mark or None, dict of token -> Node or None]
+
+
+@dataclass(frozen=True)
+class Language:
+    """Cues and gate words of the caption language."""
+
+    cues: Mapping[str, tuple[str, ...]]
+    gate: Mapping[str, tuple[str, ...]]
+    known_words: frozenset[str]
+
+
+@lru_cache(maxsize=1)
+def load_language() -> Language:
+    """Load the bundled English cues."""
+    folder = resources.files("usds.taxonomy.data")
+    data = yaml.load(
+        (folder / "english.yaml").read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    )
+    words = json.loads((folder / "words.json").read_text(encoding="utf-8"))
+    return Language(
+        cues={key: _expanded(value) for key, value in cast("dict[str, list[Any]]", data["cues"]).items()},
+        gate={key: _expanded(value) for key, value in cast("dict[str, list[Any]]", data["gate"]).items()},
+        known_words=frozenset(words["words"]),
+    )
+
+
+def _expanded(patterns: Iterable[Any]) -> tuple[str, ...]:
+    # YAML reads a bare no, on, off, yes as a truth value: such a pattern is a mistake of the file.
+    return tuple(dict.fromkeys(text for pattern in patterns for text in expand(str(pattern))))
+
+
+@lru_cache(maxsize=65536)
+def phrase_tokens(text: str) -> tuple[str, ...]:
+    """Tokens of a phrase, cut as captions are."""
+    return tuple(tokenise(normalise(text)).words)
+
+
+class Lexicon:
+    """The compiled phrases.
+
+    Parameters
+    ----------
+    taxonomy : Taxonomy
+        Source of labels, compounds, words of normality.
+    language : Language
+        Source of cues.
+    """
+
+    def __init__(self, taxonomy: Taxonomy, language: Language) -> None:
+        self.root: dict[str, Node] = {}
+        self.conditions: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._add_labels(taxonomy)
+        document = taxonomy.document
+        for entry in document.ignore:
+            for text in expand(entry.text):
+                self._mark(text).ignore = True
+        used = {compound.heads for compound in document.compounds}
+        for name in used & set(document.groups):
+            for pattern in document.groups[name]:
+                for text in expand(pattern):
+                    _append(self._mark(text).heads, name)
+        for i, compound in enumerate(document.compounds):
+            for pattern in compound.modifiers:
+                for text in expand(pattern):
+                    _append(self._mark(text).modifiers, i)
+        self._add_normals(taxonomy)
+        for cue, texts in language.cues.items():
+            for text in texts:
+                mark = self._mark(text)
+                _append(mark.cues, cue)
+                if text.isupper() and text.isalpha() and not mark.labels:
+                    mark.case = text
+        self._nest_implied()
+
+    def _add_labels(self, taxonomy: Taxonomy) -> None:
+        for dimension, label, form in taxonomy.forms():
+            code = label.codes[0] if label.codes else None
+            item = Item(
+                dimension.name,
+                label.name,
+                dimension.role,
+                dimension.adjectival,
+                form.method,
+                f"{dimension.name}/{label.name}/{form.group}",
+                form.group == "regions",
+                f"{code.scheme}:{code.value}" if code else None,
+            )
+            mark = self._mark(form.text)
+            mark.labels.append((item, form))
+            if form.require or form.block or form.case:
+                mark.plain = False
+
+    def _add_normals(self, taxonomy: Taxonomy) -> None:
+        normal = taxonomy.document.normal
+        if normal is None:
+            return
+        for role in ("words", "phrases", "negated_words", "abnormality", "attributes", "objects", "comparator"):
+            for pattern in getattr(normal, role):
+                for text in expand(pattern):
+                    _append(self._mark(text).normals, role)
+        for pattern in normal.abnormal_findings:
+            for text in expand(pattern):
+                _append(self._mark(text).normals, "abnormal")
+
+    def _mark(self, text: str) -> Mark:
+        children = self.root
+        node: Node = [None, children]
+        for token in phrase_tokens(text):
+            if node[1] is None:
+                node[1] = {}
+            children = node[1]
+            node = children.setdefault(token, [None, None])
+        if node[0] is None:
+            node[0] = Mark()
+        return node[0]
+
+    def _nest_implied(self) -> None:
+        """Let a name such as "Baker cyst" also say the shorter labels inside it ("cyst")."""
+        stack: list[tuple[tuple[str, ...], Node]] = [((token,), node) for token, node in self.root.items()]
+        additions: list[tuple[Mark, list[tuple[Item, Form]]]] = []
+        while stack:
+            path, node = stack.pop()
+            mark: Mark | None = node[0]
+            if mark is not None and len(path) > 1 and any(f.group == "implied" for _, f in mark.labels):
+                taken = {item.dimension for item, _ in mark.labels}
+                inner = [
+                    pair
+                    for hit in self._inside(path)
+                    for pair in hit.labels
+                    if pair[0].dimension not in taken and not pair[0].region
+                ]
+                additions.append((mark, inner))
+            if node[1]:
+                stack.extend(((*path, token), child) for token, child in node[1].items())
+        for mark, inner in additions:
+            mark.labels.extend(inner)
+            if any(form.require or form.block or form.case for _, form in inner):
+                mark.plain = False
+
+    def _inside(self, path: tuple[str, ...]) -> list[Hit]:
+        words = list(path)
+        hits: list[Hit] = []
+        for i in range(len(words)):
+            for j in range(len(words), i, -1):
+                if j - i == len(words):
+                    continue
+                mark = self._lookup(words[i:j])
+                if mark is not None and (mark.labels or mark.ignore):
+                    hits.append(Hit(i, j, mark, [] if mark.ignore else list(mark.labels)))
+                    break
+        return hits
+
+    def _lookup(self, words: list[str]) -> Mark | None:
+        node: Node | None = [None, self.root]
+        for word in words:
+            node = node[1].get(word) if node is not None and node[1] else None
+            if node is None:
+                return None
+        return node[0]
+
+    def vocabulary(self) -> set[str]:
+        """Every word of every phrase."""
+        words: set[str] = set()
+        stack: list[Node] = [[None, self.root]]
+        while stack:
+            children = stack.pop()[1]
+            if children:
+                words.update(children)
+                stack.extend(children.values())
+        return words
+
+    def scan(self, words: list[str], context: Context) -> list[Hit]:
+        """Longest phrases from left to right; phrases whose conditions fail give way to shorter ones.
+
+        Parameters
+        ----------
+        words : list of str
+            Lower-case tokens.
+        context : Context
+            Answers the conditions of conditional forms.
+        """
+        root = self.root
+        hits: list[Hit] = []
+        skip_to = 0
+        for i in [k for k, word in enumerate(words) if word in root]:
+            if i < skip_to:
+                continue
+            node = root[words[i]]
+            best = node[0]
+            last = i + 1
+            children = node[1]
+            if children is None:
+                found = self._accept(best, i, last, context)
+            else:
+                found = self._longest(words, i, node, context)
+            if found is not None:
+                hits.append(found)
+                skip_to = found.last
+        return hits
+
+    def _longest(self, words: list[str], i: int, node: Node, context: Context) -> Hit | None:
+        ends: list[tuple[int, Mark]] = []
+        if node[0] is not None:
+            ends.append((i + 1, node[0]))
+        j = i + 1
+        size = len(words)
+        children = node[1]
+        while children and j < size:
+            node = children.get(words[j])
+            if node is None:
+                break
+            j += 1
+            if node[0] is not None:
+                ends.append((j, node[0]))
+            children = node[1]
+        for last, mark in reversed(ends):
+            found = self._accept(mark, i, last, context)
+            if found is not None:
+                return found
+        return None
+
+    def _accept(self, mark: Mark | None, first: int, last: int, context: Context) -> Hit | None:
+        if mark is None:
+            return None
+        if mark.plain:
+            if mark.case is not None and not context.case_matches(first, last, mark.case):
+                return None
+            return Hit(first, last, mark, mark.labels)
+        labels = [pair for pair in mark.labels if context.allows(pair[1], first, last)]
+        if labels or mark.cues or mark.heads or mark.modifiers or mark.normals or mark.ignore:
+            return Hit(first, last, mark, labels)
+        return None
+
+
+class Context:
+    """The caption as conditional forms see it: its words, and its letters as written."""
+
+    __slots__ = ("_folded", "shouting", "text", "tokens")
+
+    def __init__(self, text: str, words: list[str], starts: list[int], ends: list[int]) -> None:
+        self.text = text
+        self.tokens = (words, starts, ends)
+        self._folded: str | None = None
+        # In a caption written in capitals only, case says nothing.
+        self.shouting = text.isupper()
+
+    @property
+    def folded(self) -> str:
+        """All tokens joined by single spaces, with one space at each end."""
+        if self._folded is None:
+            self._folded = f" {' '.join(self.tokens[0])} "
+        return self._folded
+
+    def has(self, phrase: str) -> bool:
+        """Whether a phrase occurs, its last word possibly as the beginning of a longer one."""
+        return f" {' '.join(phrase_tokens(phrase))}" in self.folded
+
+    def case_matches(self, first: int, last: int, written: str) -> bool:
+        """Whether the letters stand as `written` (hyphens and spaces count as the same)."""
+        if self.shouting:
+            return True
+        _, starts, ends = self.tokens
+        found = self.text[starts[first] : ends[last - 1]]
+        return found == written or "".join(filter(str.isalnum, found)) == "".join(filter(str.isalnum, written))
+
+    def allows(self, form: Form, first: int, last: int) -> bool:
+        """Whether the conditions of a form hold here."""
+        if form.case and not self.case_matches(first, last, form.text):
+            return False
+        if form.block and any(self.has(phrase) for phrase in form.block):
+            return False
+        return not form.require or any(self._elsewhere(phrase, first, last) for phrase in form.require)
+
+    def _elsewhere(self, phrase: str, first: int, last: int) -> bool:
+        """A required phrase must stand outside the form itself."""
+        words = phrase_tokens(phrase)
+        inside = f" {' '.join(self.tokens[0][first:last])} "
+        needle = f" {' '.join(words)}"
+        return self.folded.count(needle) > inside.count(needle)
+
+
+def _append(items: list[Any], value: Any) -> None:
+    if value not in items:
+        items.append(value)

@@ -1,0 +1,205 @@
+"""Rules that look at a caption's labels together: compounds, sites, combinations, age, parents, normality.
+
+What the rules say is data of the taxonomy file; a rule that names a label the taxonomy does not have is inert.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from .assertion import Mention
+from .document import SiteEntry
+from .lexicon import Context, Item
+from .udt import Label, Taxonomy
+
+__all__ = ["Fact", "RuleBook"]
+
+_STATED = ("present", "negated", "uncertain")
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One label, its assertion, and the mention and rule it comes from."""
+
+    dimension: str
+    label: str
+    assertion: str
+    mention: Mention
+    rule_id: str
+    method: str
+    region: bool = False
+
+
+class RuleBook:
+    """The rules of one taxonomy, compiled."""
+
+    def __init__(self, taxonomy: Taxonomy) -> None:
+        document = taxonomy.document
+        self.taxonomy = taxonomy
+        self.labels: dict[tuple[str, str], Label] = {
+            (d.name, label.name): label for d in taxonomy.dimensions for label in d.labels
+        }
+        self.roles = {d.name: d.role for d in taxonomy.dimensions}
+        self.site_dimensions = frozenset(d.name for d in taxonomy.dimensions if d.role == "site")
+        self.system_dimensions = frozenset(d.name for d in taxonomy.dimensions if d.role == "system")
+        self.compounds = document.compounds
+        self.on_negation = {c.heads: c for c in document.compounds if c.when_negated and self._known(c.dimension, c.label)}
+        self.combinations = tuple(
+            rule for rule in document.combinations if all(self._known(*key) for key in (*rule.all, *rule.add))
+        )
+        self.combined = frozenset(key for rule in self.combinations for key in rule.all)
+        self.sites = document.sites
+
+    def _known(self, dimension: str, label: str) -> bool:
+        return (dimension, label) in self.labels
+
+    # ---- mentions to facts --------------------------------------------------------------------------------
+
+    def facts(self, mentions: Iterable[Mention]) -> list[Fact]:
+        """Facts that single mentions and compounds state; history and references keep their assertion."""
+        facts: list[Fact] = []
+        for mention in mentions:
+            item = mention.item
+            if item is not None:
+                facts.append(self._fact(item, mention))
+                if mention.form is not None:
+                    facts.extend(
+                        Fact(dimension, label, mention.assertion, mention, mention.rule_id, mention.method)
+                        for dimension, label in mention.form.also
+                        if self._known(dimension, label)
+                    )
+            elif mention.modifier >= 0:
+                rule = self.compounds[mention.modifier]
+                if self._known(rule.dimension, rule.label):
+                    name = f"compound/{rule.id}"
+                    facts.append(Fact(rule.dimension, rule.label, mention.assertion, mention, name, mention.method))
+            elif mention.head and mention.assertion == "negated" and mention.head in self.on_negation:
+                rule = self.on_negation[mention.head]
+                facts.append(
+                    Fact(rule.dimension, rule.label, "present", mention, f"compound/{rule.id}", "exact")
+                )
+        return facts
+
+    def _fact(self, item: Item, mention: Mention) -> Fact:
+        return Fact(
+            item.dimension, item.label, mention.assertion, mention, mention.rule_id, mention.method, item.region
+        )
+
+    # ---- combinations -------------------------------------------------------------------------------------
+
+    def combine(self, facts: list[Fact], context: Context) -> list[Fact]:
+        """Apply the combination rules in the order of the file."""
+        present = {(f.dimension, f.label) for f in facts if f.assertion == "present"}
+        if not present & self.combined:
+            return facts
+        for rule in self.combinations:
+            if not all(key in present for key in rule.all):
+                continue
+            if rule.unless and any(context.has(phrase) for phrase in rule.unless):
+                continue
+            scopes = [-1] if rule.scope == "caption" else sorted({f.mention.sentence for f in facts})
+            for scope in scopes:
+                inside = [f for f in facts if f.assertion == "present" and scope in (-1, f.mention.sentence)]
+                held = {(f.dimension, f.label): f for f in inside}
+                if not all(key in held for key in rule.all):
+                    continue
+                dropped = {id(f) for f in inside if (f.dimension, f.label) in rule.drop}
+                anchor = held[rule.all[0]]
+                facts = [f for f in facts if id(f) not in dropped]
+                facts += [
+                    replace(anchor, dimension=dimension, label=label, rule_id=f"combination/{rule.id}")
+                    for dimension, label in rule.add
+                ]
+            present = {(f.dimension, f.label) for f in facts if f.assertion == "present"}
+        return facts
+
+    # ---- sites --------------------------------------------------------------------------------------------
+
+    def site_rule(self, context: Context) -> SiteEntry | None:
+        """The first rule whose context the caption shows (an unborn child, for instance)."""
+        for rule in self.sites:
+            if any(context.has(cue) for cue in rule.cues) and not any(
+                context.has(phrase) for phrase in (*rule.block, *rule.excepted_by)
+            ):
+                return rule
+        return None
+
+    def apply_site(self, rule: SiteEntry, facts: list[Fact]) -> list[Fact]:
+        """Keep only the sites that the rule allows, and state its system."""
+        kept: list[Fact] = []
+        anchor: Mention | None = None
+        for fact in facts:
+            site = fact.dimension in self.site_dimensions or fact.dimension in self.system_dimensions
+            if site and fact.assertion in _STATED:
+                anchor = anchor or fact.mention
+                allowed = rule.keep is None or fact.label in rule.keep
+                if not allowed or fact.label in rule.drop or fact.dimension in self.system_dimensions:
+                    continue
+            kept.append(fact)
+        if rule.system is not None:
+            kept += self._system_facts(rule.system, anchor, f"site/{rule.id}")
+        return kept
+
+    def _system_facts(self, label: str, anchor: Mention | None, rule_id: str) -> list[Fact]:
+        mention = anchor or Mention(0, 0, 0, "present")
+        return [
+            Fact(dimension, label, "present", mention, rule_id, "implied")
+            for dimension in sorted(self.system_dimensions)
+            if self._known(dimension, label)
+        ]
+
+    def apply_pediatric(self, facts: list[Fact], infant: bool) -> list[Fact]:
+        """Replace adult sites by their pediatric counterparts, and the system with them."""
+        rule = self.taxonomy.document.pediatric
+        if rule is None or not self._known(rule.system_dimension, rule.system):
+            return facts
+        out: list[Fact] = []
+        sited = False
+        anchor: Mention | None = None
+        for fact in facts:
+            if fact.assertion not in _STATED:
+                out.append(fact)
+            elif fact.dimension == rule.dimension:
+                child = self._counterpart(fact, infant)
+                sited = sited or (fact.assertion == "present" and not fact.region)
+                out.append(fact if child is None else replace(fact, label=child, region=False))
+                anchor = anchor or fact.mention
+            elif fact.dimension == rule.system_dimension:
+                anchor = anchor or fact.mention
+            else:
+                out.append(fact)
+        if not sited:
+            out += self._system_facts(rule.system, anchor, "pediatric")
+        return out
+
+    def _counterpart(self, fact: Fact, infant: bool) -> str | None:
+        rule = self.taxonomy.document.pediatric
+        child = self.labels[fact.dimension, fact.label].pediatric
+        if rule is None or child is None or (fact.dimension, child) not in self.labels:
+            return None
+        if child in rule.infant_only and not infant:
+            return None
+        return child
+
+    def regions_and_parents(self, facts: list[Fact]) -> list[Fact]:
+        """Drop regions where a site is named, then add the parent of every site."""
+        sited = any(
+            f.dimension in self.site_dimensions and f.assertion == "present" and not f.region for f in facts
+        )
+        kept = [f for f in facts if not (f.region and f.dimension in self.site_dimensions and sited)]
+        sited = any(f.dimension in self.site_dimensions and f.assertion == "present" for f in kept)
+        kept = [f for f in kept if not (f.region and f.dimension in self.system_dimensions and sited)]
+        parents: list[Fact] = []
+        for fact in kept:
+            if fact.assertion not in _STATED:
+                continue
+            key: tuple[str, str] | None = self.labels[fact.dimension, fact.label].parent
+            seen: set[tuple[str, str]] = set()
+            while key is not None and key not in seen and key in self.labels:
+                seen.add(key)
+                parents.append(
+                    replace(fact, dimension=key[0], label=key[1], rule_id=f"parent/{fact.dimension}", region=False)
+                )
+                key = self.labels[key].parent
+        return kept + parents
