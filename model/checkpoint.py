@@ -31,7 +31,8 @@ from usds.taxonomy.udt import load_taxonomy
 
 __all__ = ["Checkpoint", "CheckpointStore", "Identity", "find_checkpoint", "identity_of", "load_model"]
 
-_NAME = re.compile(r"step-(\d{8,})")
+# A step saved twice (a signal right after a regular save) gets a revision: .1, .2, ...
+_NAME = re.compile(r"(step-\d{8,})(?:\.(\d+))?")
 _PARTIAL = ".partial-"
 _FORMAT = 1
 
@@ -160,7 +161,8 @@ class CheckpointStore:
         """Return all whole checkpoints, oldest first."""
         if not self.folder.is_dir():
             return []
-        return sorted(p for p in self.folder.iterdir() if _NAME.fullmatch(p.name) and p.is_dir())
+        found = [p for p in self.folder.iterdir() if _NAME.fullmatch(p.name) and p.is_dir()]
+        return sorted(found, key=lambda p: (p.name.partition(".")[0], _revision(p)))
 
     def latest(self) -> Path | None:
         """Return the newest checkpoint."""
@@ -168,8 +170,7 @@ class CheckpointStore:
 
     def best(self) -> Path | None:
         """Return the checkpoint with the highest score; the newest where none has a score."""
-        scored = [(score, path) for path in self.paths() if (score := _score(path)) is not None]
-        return max(scored)[1] if scored else self.latest()
+        return _best_of(self.paths())
 
     def save(
         self, checkpoint: Checkpoint, model: UltrasoundCLIP, identity: Identity, *, score: float | None = None
@@ -187,17 +188,12 @@ class CheckpointStore:
             The disk is full or read-only; the checkpoints before are untouched.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        final = self.folder / f"step-{checkpoint.step:08d}"
+        final = self.folder / self._free_name(checkpoint.step)
         partial = self.folder / f"{_PARTIAL}{os.getpid()}-{final.name}"
         shutil.rmtree(partial, ignore_errors=True)
         try:
             partial.mkdir()
             _write(partial, checkpoint, model, identity, score)
-            if final.exists():
-                # The same step again (a signal right after a regular save): it must not vanish in between.
-                retired = self.folder / f"{_PARTIAL}{os.getpid()}-old"
-                shutil.rmtree(retired, ignore_errors=True)
-                final.rename(retired)
             partial.rename(final)
             _sync(self.folder)
         except OSError as error:
@@ -208,9 +204,16 @@ class CheckpointStore:
         self._remove_old()
         return final
 
+    def _free_name(self, step: int) -> str:
+        stem = f"step-{step:08d}"
+        taken = [_revision(path) for path in self.paths() if path.name.partition(".")[0] == stem]
+        return f"{stem}.{max(taken) + 1}" if taken else stem
+
     def _remove_old(self) -> None:
         paths = self.paths()
-        keep = {*paths[-self.keep_last :], self.best()}
+        newest = {path.name.partition(".")[0]: path for path in paths}
+        current = list(newest.values())
+        keep = {*current[-self.keep_last :], _best_of(current)}
         for path in paths:
             if path not in keep:
                 # Renamed first: a kill while files go must not leave half a checkpoint under a good name.
@@ -292,6 +295,16 @@ def _meta(path: Path) -> dict[str, Any]:
     if meta.get("format") != _FORMAT:
         raise ContentError(f"checkpoint {path} has format {meta.get('format')}, this version reads {_FORMAT}")
     return meta
+
+
+def _revision(path: Path) -> int:
+    return int(path.name.partition(".")[2] or 0)
+
+
+def _best_of(paths: Sequence[Path]) -> Path | None:
+    """The path with the highest score, the later one of equals; the last where none has a score."""
+    scored = [(score, i) for i, path in enumerate(paths) if (score := _score(path)) is not None]
+    return paths[max(scored)[1]] if scored else next(reversed(paths), None)
 
 
 def _score(path: Path) -> float | None:

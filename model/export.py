@@ -34,9 +34,9 @@ _BERT_FILES = (
 def export_open_clip(model: UltrasoundCLIP, folder: Path) -> Path:
     """Write the towers so that ``open_clip.create_model("local-dir:FOLDER")`` gives equal embeddings.
 
-    The label path stays behind: open_clip encodes text alone. A BERT's configuration and vocabulary are copied
-    into ``text_tower/``; open_clip wants that folder as an absolute path, so a moved folder needs it edited in
-    ``open_clip_config.json`` (``text_cfg.hf_model_name``).
+    The label path stays behind: open_clip encodes text alone. A BERT's configuration and vocabulary are
+    copied into ``text_tower/``; open_clip wants that folder as an absolute path, so a moved folder needs it
+    edited in ``open_clip_config.json`` (``text_cfg.hf_model_name``).
 
     Returns
     -------

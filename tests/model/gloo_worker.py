@@ -54,7 +54,9 @@ def rows_of(rank: int, world: int, model: UltrasoundCLIP) -> Batch:
     tokens = model.towers.tokenize_full([f"frame {i // 2} of a nodule" for i in range(12)])
     each = 12 // world
     part = slice(rank * each, (rank + 1) * each)
-    return Batch(images[part], tokens[part], labels.slice(part.start, part.stop), (torch.arange(12) // 2)[part])
+    return Batch(
+        images[part], tokens[part], labels.slice(part.start, part.stop), (torch.arange(12) // 2)[part]
+    )
 
 
 def main() -> None:

@@ -153,7 +153,9 @@ def test_two_gloo_ranks_equal_one_process(tmp_path: Path) -> None:
     store = tmp_path / "store"
     environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     runs = [
-        subprocess.Popen([sys.executable, str(WORKER), str(r), "2", str(store), str(tmp_path)], env=environment)
+        subprocess.Popen(
+            [sys.executable, str(WORKER), str(r), "2", str(store), str(tmp_path)], env=environment
+        )
         for r in range(2)
     ]
     assert [run.wait(timeout=200) for run in runs] == [0, 0]

@@ -37,7 +37,9 @@ def test_every_parameter_gets_a_gradient(
 
 
 @pytest.mark.slow
-def test_shipped_tiny_preset_gives_every_parameter_a_gradient(taxonomy: Taxonomy, labels: LabelTensors) -> None:
+def test_shipped_tiny_preset_gives_every_parameter_a_gradient(
+    taxonomy: Taxonomy, labels: LabelTensors
+) -> None:
     torch.manual_seed(0)
     model = UltrasoundCLIP(build_settings({"preset": "tiny"}).model, taxonomy)
     tokens = model.tokenize([f"frame {i} of a nodule" for i in range(12)])
@@ -80,7 +82,9 @@ def test_records_do_not_see_each_other(network: UltrasoundCLIP, batch: Batch) ->
     network.eval()
     with torch.no_grad():
         whole = network.encode_text(batch.tokens, batch.labels)
-        alone = [network.encode_text(batch.tokens[i : i + 1], batch.labels.slice(i, i + 1)) for i in range(12)]
+        alone = [
+            network.encode_text(batch.tokens[i : i + 1], batch.labels.slice(i, i + 1)) for i in range(12)
+        ]
     torch.testing.assert_close(torch.cat(alone), whole, atol=1e-6, rtol=0)
 
 
@@ -162,7 +166,10 @@ def test_grad_checkpointing_changes_nothing(network: UltrasoundCLIP, batch: Batc
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"graph": {"diagnosis_dimension": "colour"}}, "no dimension 'colour'.*diagnosis_dimension to one of"),
+        (
+            {"graph": {"diagnosis_dimension": "colour"}},
+            "no dimension 'colour'.*diagnosis_dimension to one of",
+        ),
         ({"graph": {"heads": 3}}, "model.graph.heads 3 does not divide model.graph.width 256"),
         ({"loss": {"dimension_weights": {"orgn": 2.0}}}, "names 'orgn', which taxonomy udt"),
         ({"towers": {"name": "VIT-B-17"}}, "no open_clip architecture.*did you mean"),
@@ -170,7 +177,11 @@ def test_grad_checkpointing_changes_nothing(network: UltrasoundCLIP, batch: Batc
     ],
 )
 def test_settings_that_do_not_fit_are_named(
-    change: dict, message: str, settings_of: Callable[..., ModelSettings], taxonomy: Taxonomy, tower_file: object
+    change: dict,
+    message: str,
+    settings_of: Callable[..., ModelSettings],
+    taxonomy: Taxonomy,
+    tower_file: object,
 ) -> None:
     model = {"towers": {"name": str(tower_file)}} | change
     with pytest.raises(UsageError, match=message):

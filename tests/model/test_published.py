@@ -27,9 +27,13 @@ def close(got: Tensor, expected: Tensor) -> None:
 def released(published: dict[str, Any]) -> dict[str, Tensor]:
     """The recorded weights under the names of a released checkpoint."""
     state = {k: v for k, v in published.items() if isinstance(v, Tensor)}
-    graph = {f"graph_encoder.{k.removeprefix('graph.')}": v for k, v in state.items() if k.startswith("graph.")}
+    graph = {
+        f"graph_encoder.{k.removeprefix('graph.')}": v for k, v in state.items() if k.startswith("graph.")
+    }
     fusion = {
-        f"text_graph_fusion.{k.removeprefix('fusion.')}": v for k, v in state.items() if k.startswith("fusion.")
+        f"text_graph_fusion.{k.removeprefix('fusion.')}": v
+        for k, v in state.items()
+        if k.startswith("fusion.")
     }
     return graph | fusion
 
@@ -39,7 +43,9 @@ def encoder(released: dict[str, Tensor], taxonomy: Taxonomy) -> BipartiteEncoder
     encoder = BipartiteEncoder(label_sides(taxonomy, None), 16, 32, 2, 0.1).eval()
     report = ImportReport()
     _import_graph(encoder, taxonomy, released, report)
-    assert {name for name, _ in encoder.named_parameters()} == {k.removeprefix("graph.") for k in report.loaded}
+    assert {name for name, _ in encoder.named_parameters()} == {
+        k.removeprefix("graph.") for k in report.loaded
+    }
     return encoder
 
 
