@@ -192,6 +192,9 @@ class DataSettings(Settings):
     modes: tuple[str, ...] = Field(
         default=(), description="image modes to keep (b_mode, color_doppler, ...); empty: all"
     )
+    prompt_share: Fraction = Field(
+        0.0, description="share of records whose text is a taxonomy prompt of one of their labels, not the caption"
+    )
     valid_frames: Positive = Field(
         default=2048, description="most validation frames looked at while training"
     )

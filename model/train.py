@@ -22,7 +22,7 @@ from usds.model.run import Run, create_run
 from usds.model.runtime import Runtime, explain_memory, process_group, runtime, share_weights, wait_for_all
 from usds.model.settings import TrainSettings, settings_hash
 from usds.model.step import Stepper
-from usds.model.stream import tokenise, train_loader
+from usds.model.stream import train_loader
 from usds.model.towers import build_towers
 from usds.model.train_data import TrainData, label_prior, load_train_data
 from usds.model.validate import validate_run
@@ -235,9 +235,9 @@ class Trainer:
 
     def _train(self, run: Run, first: int) -> TrainResult:
         pace, losses = Pace(), _Losses()
-        texts = tokenise(self.model.towers, self.data.train)
         spec = self.model.image_transform(True)
-        stream = self.data.stream(texts, spec.size, self.settings, self.device.rank, self.device.world)
+        towers, rank, world = self.model.towers, self.device.rank, self.device.world
+        stream = self.data.stream(towers, self.taxonomy, self.settings, rank, world)
         on_gpu = self.device.device.type == "cuda"
         step = first
         with ExitStack() as stack:

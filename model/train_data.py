@@ -13,7 +13,8 @@ from usds.model.records import Records, load_records, record_labels, require_sid
 from usds.model.run import data_manifest
 from usds.model.sampler import BatchPlan, plan_batches
 from usds.model.settings import TrainSettings
-from usds.model.stream import TextTable, TrainStream
+from usds.model.stream import Prompts, TrainStream, tokenise
+from usds.model.towers import Towers
 from usds.schemas.dataset import Dataset
 from usds.schemas.errors import ContentError
 from usds.taxonomy.similarity import Similarity, similarity
@@ -47,18 +48,23 @@ class TrainData:
     cache: FrameCache | None
     manifest: dict[str, Any]
 
-    def stream(self, texts: TextTable, size: int, settings: TrainSettings, rank: int, world: int) -> TrainStream:
+    def stream(
+        self, towers: Towers, taxonomy: Taxonomy, settings: TrainSettings, rank: int, world: int
+    ) -> TrainStream:
         """The batches of one rank."""
         if self.cache is None:
             raise RuntimeError("a dry run has no pixels to stream")
+        prompts = Prompts.of(taxonomy) if settings.data.prompt_share > 0 else None
         return TrainStream(
             self.train,
             self.cache,
-            texts,
+            tokenise(towers, self.train, prompts),
             self.plan,
-            size,
+            towers.spec.size,
             settings.augment,
             settings.model.graph.tag_dropout if settings.model.graph.kind != "none" else 0.0,
+            prompts,
+            settings.data.prompt_share,
             rank,
             world,
         )

@@ -2,8 +2,8 @@
 
 A gallery is a set of pairs; each image looks for its text among the gallery's texts and the other way round.
 What counts as found: the exact pair, any item with the same caption, or any item of the same case. A rank is
-the place of the best such item; items with an equal score share the mean of their places, so that a model that
-gives every item the same score has the rank of guessing and not rank 1.
+the expected place of the first such item when items of equal score stand in random order (for one such item the
+mid-rank), so that a model that gives every item the same score has the rank of guessing and not rank 1.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _unit(vectors: Floats) -> Floats:
 
 
 def best_ranks(scores: Floats, relevant: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-    """Rank (from 1) of the best relevant item of each row, with mid-ranks for ties.
+    """Rank (from 1) of the best relevant item of each row, in expectation over the order of ties.
 
     Parameters
     ----------
@@ -76,12 +76,13 @@ def best_ranks(scores: Floats, relevant: npt.NDArray[np.bool_]) -> npt.NDArray[n
     Returns
     -------
     float64 (R,)
-        1 + items above + (items that share the score - 1) / 2.
+        Items above + (t + 1) / (r + 1), with t items at the best relevant score, r of them relevant: the first
+        of r among t in random order. For r = 1 the mid-rank.
     """
     best = np.where(relevant, scores, -np.inf).max(axis=1, keepdims=True)
     above = (scores > best).sum(axis=1)
-    level = (scores == best).sum(axis=1)
-    return 1.0 + above + (level - 1) / 2.0
+    level = scores == best
+    return above + (level.sum(axis=1) + 1.0) / ((level & relevant).sum(axis=1) + 1.0)
 
 
 def ndcg(scores: Floats, relevance: Floats, depth: int = _NDCG_DEPTH) -> npt.NDArray[np.float64]:
