@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 from .document import OverrideEntry
-from .lexicon import Context
+from .lexicon import Context, PhraseSet
 
-__all__ = ["is_child"]
+__all__ = ["AgeRule"]
 
 _YEARS = re.compile(
     r"\b(\d{1,3})(?:[.,]\d+)?[ -]{0,3}(?:years?|yrs?|y)[ -]{0,3}(?:old\b|of[ -]age\b|/o\b|o\b)|"
@@ -23,40 +23,49 @@ _NUMBERS = ("one two three four five six seven eight nine ten eleven twelve thir
             "seventeen").split()  # fmt: skip
 
 
-def is_child(lower: str, context: Context, rule: OverrideEntry) -> tuple[bool, bool]:
-    """Whether the caption says that the patient is a child, and an infant.
+class AgeRule:
+    """Finds out whether a caption speaks of a child.
 
     Parameters
     ----------
-    lower : str
-        Normalised caption in lower case.
-    context : Context
-        Its words.
     rule : OverrideEntry
         Limits and words of the taxonomy.
-
-    Returns
-    -------
-    tuple of bool
-        (younger than `age_below_years`, younger than `infant_below_years`).
     """
-    if rule.block and any(context.has(phrase) for phrase in rule.block):
-        return False, False
-    ages: list[int] = []
-    if "y" in lower or "age" in lower:
-        for match in _YEARS.finditer(lower):
-            ages.append(int(match.group(1) or match.group(2) or match.group(3)))
-        ages.extend(_NUMBERS.index(match.group(1)) + 1 for match in _WORDS.finditer(lower))
-    baby = _YOUNGER.search(lower) is not None
-    words = context.tokens[0]
-    if baby or (ages and min(ages) < rule.age_below_years):
-        infant = baby or min(ages) < rule.infant_below_years
-        return True, infant or any(word in rule.infant_cues for word in words)
-    if ages:
-        return False, False
-    return _cued(rule.cues, words, context), _cued(rule.infant_cues, words, context)
 
+    def __init__(self, rule: OverrideEntry) -> None:
+        self.rule = rule
+        self.cues = PhraseSet(rule.cues)
+        self.infant_cues = PhraseSet(rule.infant_cues)
+        self.block = PhraseSet(rule.block)
 
-def _cued(cues: tuple[str, ...], words: list[str], context: Context) -> bool:
-    present = set(words)
-    return any(cue in present if " " not in cue and "-" not in cue else context.has(cue) for cue in cues)
+    def judge(self, lower: str, context: Context) -> tuple[bool, bool]:
+        """Whether the patient is a child, and an infant.
+
+        Parameters
+        ----------
+        lower : str
+            Normalised caption in lower case.
+        context : Context
+            Its words.
+
+        Returns
+        -------
+        tuple of bool
+            (younger than `age_below_years`, younger than `infant_below_years`).
+        """
+        ages: list[int] = []
+        baby = False
+        if "old" in lower or "age" in lower or "yo" in lower or "y/o" in lower or "of life" in lower:
+            for match in _YEARS.finditer(lower):
+                ages.append(int(match.group(1) or match.group(2) or match.group(3)))
+            ages.extend(_NUMBERS.index(match.group(1)) + 1 for match in _WORDS.finditer(lower))
+            baby = _YOUNGER.search(lower) is not None
+        if not ages and not baby:
+            child = self.cues.found_in(context)
+            infant = child and self.infant_cues.found_in(context)
+        else:
+            child = baby or min(ages) < self.rule.age_below_years
+            infant = baby or (child and (min(ages) < self.rule.infant_below_years or self.infant_cues.found_in(context)))
+        if child and self.block.found_in(context):
+            return False, False
+        return child, infant

@@ -30,13 +30,15 @@ class FormEntry(Entry):
     """One surface form, with the context it needs or that forbids it.
 
     `text` may hold alternatives ``{a|b}`` and optional parts ``[a|b]``. `require` and `block` are lists of words
-    or phrases looked up in the whole caption; `case` demands the letters exactly as written.
+    or phrases looked up in the whole caption; `case` demands the letters exactly as written. A `whole` form hides
+    the labels of the words inside it; `also` names further labels that it states.
     """
 
     text: Annotated[StrictStr, Field(min_length=1)]
     require: tuple[StrictStr, ...] = ()
     block: tuple[StrictStr, ...] = ()
     case: StrictBool | None = None
+    whole: StrictBool = False
     also: dict[StrictStr, StrictStr] = Field(default_factory=dict)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import resources
 
-from .age import is_child
+from .age import AgeRule
 from .assertion import Sweep
 from .fuzzy import Speller
 from .gate import Gate
@@ -115,6 +115,8 @@ class Extractor:
         self.speller = Speller(taxonomy, frozenset(known))
         self.confidence = method_confidence()
         self.codes = {key: self._code(key) for key in self.book.labels}
+        pediatric = taxonomy.document.pediatric
+        self.age = AgeRule(pediatric) if pediatric is not None else None
         self.order = {name: i for i, name in enumerate(taxonomy.dimension_names)}
 
     def __reduce__(self) -> tuple[type[Extractor], tuple[Taxonomy]]:
@@ -142,7 +144,7 @@ class Extractor:
         context = Context(normal.text, tokens.words, tokens.starts, tokens.ends)
         hits = self.lexicon.scan(tokens.words, context)
         hits = self.speller.correct(tokens.words, hits)
-        reason = self.gate.check_hits(hits, context)
+        reason = self.gate.check_hits(hits)
         if reason is not None:
             return Extraction(abstained=reason)
         sweep = Sweep(hits, tokens, normal.text, self.book.compounds)
@@ -167,10 +169,9 @@ class Extractor:
         return book.regions_and_parents(facts)
 
     def _by_age(self, facts: list[Fact], normal: Normalised, context: Context, pediatric: bool) -> list[Fact]:
-        rule = self.taxonomy.document.pediatric
-        if rule is None:
+        if self.age is None:
             return facts
-        child, infant = is_child(normal.lower, context, rule)
+        child, infant = self.age.judge(normal.lower, context)
         return self.book.apply_pediatric(facts, infant) if child or pediatric else facts
 
     def _collapse(self, facts: list[Fact], tokens: Tokens, normal: Normalised) -> Extraction:

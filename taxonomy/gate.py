@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from .lexicon import Context, Hit, Language
+from .lexicon import Hit, Language
 from .normalise import Normalised
 
 __all__ = ["Gate"]
@@ -28,7 +28,6 @@ class Gate:
         foreign = frozenset(word.lower() for word in gate["foreign_words"])
         self.foreign_words = foreign - self.function_words
         self.foreign_terms = frozenset(word.lower() for word in gate["foreign_terms"]) - known
-        self.no_findings = gate["no_findings"]
         self.known = known | self.function_words | language.known_words
 
     def check(self, text: Normalised, words: list[str]) -> str | None:
@@ -72,7 +71,7 @@ class Gate:
             return "garbage"
         return None
 
-    def check_hits(self, hits: list[Hit], context: Context) -> str | None:
+    def check_hits(self, hits: list[Hit]) -> str | None:
         """Reason that the phrases give: another modality, or a statement that nothing was described."""
         first_other = -1
         ultrasound = -1
@@ -89,17 +88,13 @@ class Gate:
                     ultrasound = hit.first
         if first_other >= 0 and ultrasound < 0:
             return "not_ultrasound"
-        if "not" in context.tokens[0] or "no" in context.tokens[0] or "none" in context.tokens[0]:
-            return self._nothing_described(hits, context)
-        return self._nothing_described(hits, context) if len(context.tokens[0]) < 12 else None
+        return self._nothing_described(hits)
 
-    def _nothing_described(self, hits: list[Hit], context: Context) -> str | None:
-        if any(item.role in _LABEL_ROLES for hit in hits for item, _ in hit.labels):
+    def _nothing_described(self, hits: list[Hit]) -> str | None:
+        if not any("no_findings" in hit.mark.cues for hit in hits):
             return None
-        folded = context.folded
-        if not any(word in folded for word in ("provided", "available", "given", "n / a", "described", "not ", "no ")):
-            return None
-        return "no_findings" if any(context.has(phrase) for phrase in self.no_findings) else None
+        labelled = any(item.role in _LABEL_ROLES for hit in hits for item, _ in hit.labels)
+        return None if labelled else "no_findings"
 
 
 def _foreign_script(text: str) -> bool:

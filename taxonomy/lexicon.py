@@ -17,7 +17,7 @@ import yaml
 from .normalise import normalise, tokenise
 from .udt import Form, Taxonomy, expand
 
-__all__ = ["Hit", "Item", "Language", "Lexicon", "Mark", "load_language", "phrase_tokens"]
+__all__ = ["Context", "Hit", "Item", "Language", "Lexicon", "Mark", "PhraseSet", "load_language", "phrase_tokens"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ class Lexicon:
                 for text in expand(pattern):
                     _append(self._mark(text).modifiers, i)
         self._add_normals(taxonomy)
-        for cue, texts in language.cues.items():
+        for cue, texts in (*language.cues.items(), ("no_findings", language.gate["no_findings"])):
             for text in texts:
                 mark = self._mark(text)
                 _append(mark.cues, cue)
@@ -176,13 +176,13 @@ class Lexicon:
         return node[0]
 
     def _nest_implied(self) -> None:
-        """Let a name such as "Baker cyst" also say the shorter labels inside it ("cyst")."""
+        """Let a name such as "Baker cyst" also say the labels of other dimensions inside it ("cyst")."""
         stack: list[tuple[tuple[str, ...], Node]] = [((token,), node) for token, node in self.root.items()]
         additions: list[tuple[Mark, list[tuple[Item, Form]]]] = []
         while stack:
             path, node = stack.pop()
             mark: Mark | None = node[0]
-            if mark is not None and len(path) > 1 and any(f.group == "implied" for _, f in mark.labels):
+            if mark is not None and len(path) > 1 and any(not f.whole for _, f in mark.labels):
                 taken = {item.dimension for item, _ in mark.labels}
                 inner = [
                     pair
@@ -296,12 +296,13 @@ class Lexicon:
 class Context:
     """The caption as conditional forms see it: its words, and its letters as written."""
 
-    __slots__ = ("_folded", "shouting", "text", "tokens")
+    __slots__ = ("_folded", "_word_set", "shouting", "text", "tokens")
 
     def __init__(self, text: str, words: list[str], starts: list[int], ends: list[int]) -> None:
         self.text = text
         self.tokens = (words, starts, ends)
         self._folded: str | None = None
+        self._word_set: frozenset[str] | None = None
         # In a caption written in capitals only, case says nothing.
         self.shouting = text.isupper()
 
@@ -311,6 +312,13 @@ class Context:
         if self._folded is None:
             self._folded = f" {' '.join(self.tokens[0])} "
         return self._folded
+
+    @property
+    def word_set(self) -> frozenset[str]:
+        """The distinct tokens."""
+        if self._word_set is None:
+            self._word_set = frozenset(self.tokens[0])
+        return self._word_set
 
     def has(self, phrase: str) -> bool:
         """Whether a phrase occurs, its last word possibly as the beginning of a longer one."""
@@ -338,6 +346,25 @@ class Context:
         inside = f" {' '.join(self.tokens[0][first:last])} "
         needle = f" {' '.join(words)}"
         return self.folded.count(needle) > inside.count(needle)
+
+
+class PhraseSet:
+    """A set of whole words and phrases that is quickly looked for in many captions."""
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        phrases = [phrase_tokens(text) for pattern in patterns for text in expand(pattern)]
+        self.words = frozenset(phrase[0] for phrase in phrases if len(phrase) == 1)
+        self.phrases = tuple((phrase[0], f" {' '.join(phrase)} ") for phrase in phrases if len(phrase) > 1)
+        self.first_words = frozenset(first for first, _ in self.phrases)
+
+    def found_in(self, context: Context) -> bool:
+        """Whether any of the phrases occurs."""
+        words = context.word_set
+        if not self.words.isdisjoint(words):
+            return True
+        if self.first_words.isdisjoint(words):
+            return False
+        return any(first in words and phrase in context.folded for first, phrase in self.phrases)
 
 
 def _append(items: list[Any], value: Any) -> None:

@@ -40,7 +40,7 @@ def normal_facts(sweep: Sweep, facts: list[Fact], book: RuleBook, context: Conte
 def _abnormal(sweep: Sweep, facts: list[Fact], book: RuleBook, context: Context) -> bool:
     entry = book.taxonomy.document.normal
     assert entry is not None
-    if any(context.has(phrase) for phrase in entry.comparator):
+    if book.comparator.found_in(context):
         return True
     compatible = set(entry.compatible)
     stated = ("present", "uncertain")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from .assertion import Mention
 from .document import SiteEntry
-from .lexicon import Context, Item
+from .lexicon import Context, Item, PhraseSet
 from .udt import Label, Taxonomy
 
 __all__ = ["Fact", "RuleBook"]
@@ -49,7 +49,11 @@ class RuleBook:
             rule for rule in document.combinations if all(self._known(*key) for key in (*rule.all, *rule.add))
         )
         self.combined = frozenset(key for rule in self.combinations for key in rule.all)
-        self.sites = document.sites
+        self.sites = tuple(
+            (rule, PhraseSet(rule.cues), PhraseSet((*rule.block, *rule.excepted_by))) for rule in document.sites
+        )
+        self.unless = {rule.id: PhraseSet(rule.unless) for rule in self.combinations}
+        self.comparator = PhraseSet(document.normal.comparator if document.normal else ())
 
     def _known(self, dimension: str, label: str) -> bool:
         return (dimension, label) in self.labels
@@ -96,7 +100,7 @@ class RuleBook:
         for rule in self.combinations:
             if not all(key in present for key in rule.all):
                 continue
-            if rule.unless and any(context.has(phrase) for phrase in rule.unless):
+            if self.unless[rule.id].found_in(context):
                 continue
             scopes = [-1] if rule.scope == "caption" else sorted({f.mention.sentence for f in facts})
             for scope in scopes:
@@ -118,10 +122,8 @@ class RuleBook:
 
     def site_rule(self, context: Context) -> SiteEntry | None:
         """The first rule whose context the caption shows (an unborn child, for instance)."""
-        for rule in self.sites:
-            if any(context.has(cue) for cue in rule.cues) and not any(
-                context.has(phrase) for phrase in (*rule.block, *rule.excepted_by)
-            ):
+        for rule, cues, exceptions in self.sites:
+            if cues.found_in(context) and not exceptions.found_in(context):
                 return rule
         return None
 
@@ -187,7 +189,18 @@ class RuleBook:
         sited = any(
             f.dimension in self.site_dimensions and f.assertion == "present" and not f.region for f in facts
         )
-        kept = [f for f in facts if not (f.region and f.dimension in self.site_dimensions and sited)]
+        stated = {(f.dimension, f.label) for f in facts if f.assertion == "present"}
+        kept = [
+            f
+            for f in facts
+            if not (f.dimension in self.site_dimensions and f.region and sited)
+            # A site that is stated is not in doubt because a suspected disease carries its name.
+            and not (
+                f.assertion == "uncertain"
+                and f.dimension in self.site_dimensions
+                and (f.dimension, f.label) in stated
+            )
+        ]
         sited = any(f.dimension in self.site_dimensions and f.assertion == "present" for f in kept)
         kept = [f for f in kept if not (f.region and f.dimension in self.system_dimensions and sited)]
         parents: list[Fact] = []

@@ -62,6 +62,7 @@ class Form:
     case: bool = False
     path: tuple[str | int, ...] = ()
     also: tuple[tuple[str, str], ...] = ()
+    whole: bool = False
 
     @property
     def method(self) -> str:
@@ -266,7 +267,7 @@ def expand_form(entry: FormEntry, group: str, path: tuple[str | int, ...] = ()) 
     case = entry.case if entry.case is not None else group == "abbreviations"
     also = tuple(entry.also.items())
     for text in expand(entry.text):
-        yield Form(text, group, entry.require, entry.block, case, path, also)
+        yield Form(text, group, entry.require, entry.block, case, path, also, entry.whole)
 
 
 def expand(pattern: str) -> list[str]:
