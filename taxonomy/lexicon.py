@@ -288,6 +288,9 @@ class Lexicon:
                 return None
             return Hit(first, last, mark, mark.labels)
         labels = [pair for pair in mark.labels if context.allows(pair[1], first, last)]
+        if len(labels) > 1 and any(form.case for _, form in labels) and not context.shouting:
+            # "TOE" is the examination, "toe" the digit.
+            labels = [pair for pair in labels if pair[1].case]
         if labels or mark.cues or mark.heads or mark.modifiers or mark.normals or mark.ignore:
             return Hit(first, last, mark, labels)
         return None

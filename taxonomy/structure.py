@@ -137,6 +137,9 @@ def _patterns(document: Document) -> Iterator[tuple[str, Path]]:
     for name, members in document.groups.items():
         for k, text in enumerate(members):
             yield from _pattern(text, ("groups", name, k))
+    for k, compound in enumerate(document.compounds):
+        for n, text in enumerate(compound.modifiers):
+            yield from _pattern(text, ("compounds", k, "modifiers", n))
 
 
 def _pattern(text: str, path: Path) -> Iterator[tuple[str, Path]]:
@@ -150,31 +153,9 @@ def _pattern(text: str, path: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _references(document: Document) -> Iterator[tuple[str, Path]]:
-    names = {d.name: {label.name for label in d.labels} for d in document.dimensions}
-    for i, dimension in enumerate(document.dimensions):
-        for j, label in enumerate(dimension.labels):
-            if label.pediatric is not None and label.pediatric not in names[dimension.name]:
-                path: Path = ("dimensions", i, "labels", j, "pediatric")
-                yield f"unknown pediatric counterpart '{label.pediatric}' of '{label.name}'", path
     for k, compound in enumerate(document.compounds):
-        yield from _known(names, compound.dimension, compound.label, ("compounds", k))
         if compound.heads not in document.groups:
             yield f"unknown group '{compound.heads}'", ("compounds", k, "heads")
-    for k, rule in enumerate(document.combinations):
-        for dimension_name, label_name in (*rule.all, *rule.any, *rule.add, *rule.drop):
-            yield from _known(names, dimension_name, label_name, ("combinations", k))
-    if document.normal is not None:
-        yield from _known(names, document.normal.dimension, document.normal.label, ("normal", "label"))
-    if document.pediatric is not None:
-        rule_ = document.pediatric
-        yield from _known(names, rule_.system_dimension, rule_.system, ("pediatric", "system"))
-
-
-def _known(names: dict[str, set[str]], dimension: str, label: str, path: Path) -> Iterator[tuple[str, Path]]:
-    if dimension not in names:
-        yield f"unknown dimension '{dimension}'{_suggest(dimension, list(names))}", path
-    elif label not in names[dimension]:
-        yield f"unknown label '{label}' of dimension '{dimension}'{_suggest(label, names[dimension])}", path
 
 
 def _suggest(word: str, known: Sequence[str] | set[str]) -> str:
