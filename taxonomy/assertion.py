@@ -18,6 +18,7 @@ __all__ = ["Mention", "Sweep"]
 
 _ABBREVIATED = frozenset(["fig", "figs", "dr", "prof", "approx", "vs", "al", "ca", "cf", "resp", "st", "mr", "mrs"])
 _NEAR = 3  # tokens between a verb and the cue it belongs to ("is no longer seen")
+_KEY_FILLERS = frozenset(["left", "right", "the", "distal", "proximal", "common", "normal", "upper", "lower"])
 _SHORT = 6  # tokens that a bare "not" reaches
 _AHEAD = 14  # phrases that are looked at to see whether a list goes on
 
@@ -152,6 +153,8 @@ class Sweep:
             verdict, by = assertion, cue
             if item.role in ("site", "system"):
                 verdict, by = self._site(assertion, cue)
+                if verdict == "present" and self._in_key(hit.first):
+                    verdict = "other"
             elif assertion == "uncertain" and self.doubt_nouns_only and item.role == "descriptor":
                 verdict, by = self._without_doubt(hit.first)
             elif assertion == "present" and self.past_adverb is not None and item.adjectival:
@@ -174,6 +177,21 @@ class Sweep:
             self._comparison(hit)
         else:
             self.past_adverb = None
+
+    def _in_key(self, first: int) -> bool:
+        """Whether a site only explains an abbreviation: "RV: right ventricle", "CCA, carotid artery; ..."."""
+        words, starts, ends = self.tokens.words, self.tokens.starts, self.tokens.ends
+        at = first - 1
+        while at > first - 4 and at >= 0 and words[at] in _KEY_FILLERS:
+            at -= 1
+        if at < 1 or words[at] not in (":", "=", ","):
+            return False
+        short = self.text[starts[at - 1] : ends[at - 1]]
+        if words[at] == "=":
+            return len(short) <= 6
+        if not (len(short) <= 5 and short.isupper() and short.isalpha()) and not (len(short) == 2 and short[0].isupper()):
+            return False
+        return words[at] == ":" or at < 2 or words[at - 2] in (";", ".", ")")
 
     def _site(self, assertion: str, cue: Hit | None) -> tuple[str, Hit | None]:
         """Sites are the topic: never denied, and not labelled where they only say where something else lies."""
@@ -396,11 +414,17 @@ class Sweep:
         self.past = None
         self._new_subject()
 
+    def _on_affirm(self, index: int, hit: Hit) -> None:
+        del index, hit
+        self._end_negation()
+        self.landmark = None
+
     def _on_with(self, index: int, hit: Hit) -> None:
         del index
         self._end_doubt()
         self.past = None
         self.hypothesis = None
+        self.past_adverb = None
         self.landmark = None
         if self.negation is not None and self.tokens.words[self.negation.first] == "without":
             self._end_negation()
@@ -503,7 +527,7 @@ class Sweep:
         """Whether the next label is an adjective where the denied one was a noun: a new statement."""
         upcoming = self._next_item(index)
         last = self.mentions[-1].item if self.mentions else None
-        return upcoming is not None and last is not None and upcoming.adjectival and not last.adjectival
+        return upcoming is not None and upcoming.adjectival and not (last is not None and last.adjectival)
 
     def _next_item(self, index: int) -> Item | None:
         for hit in self.hits[index + 1 : index + 1 + _AHEAD]:
@@ -536,6 +560,7 @@ _HANDLERS = {
     "but": Sweep._on_clause,
     "break": Sweep._on_clause,
     "and_the": Sweep._on_and_the,
+    "affirm": Sweep._on_affirm,
     "with": Sweep._on_with,
     "comma_with": Sweep._on_comma_with,
     "verb": Sweep._on_verb,

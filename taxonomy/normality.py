@@ -59,7 +59,7 @@ def _verdict(sweep: Sweep, word: Normality) -> str | None:
     if "phrases" in word.roles:
         return "negated" if state == "negated" else state
     if "negated_words" in word.roles:
-        return "negated" if state == "present" else None
+        return "negated" if state == "present" and _whole(sweep, word.hit) else None
     if "abnormality" in word.roles:
         return "present" if state == "negated" else None
     if "words" not in word.roles or not _whole(sweep, word.hit):
