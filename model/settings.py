@@ -130,6 +130,9 @@ class LossSettings(Settings):
     dimension_weights: dict[str, float] | None = Field(
         default=None, description="weight of each dimension; default: equal"
     )
+    prompt_weight: float = Field(
+        default=0.0, ge=0.0, description="weight of the classification among the prompts of a dimension's labels"
+    )
     logit_scale_max: float = Field(default=100.0, gt=0.0, description="upper bound of exp(theta)")
     chunk_rows: int = Field(default=0, ge=0, description="rows of the logits at a time; 0: all rows at once")
 
@@ -191,9 +194,6 @@ class DataSettings(Settings):
     )
     modes: tuple[str, ...] = Field(
         default=(), description="image modes to keep (b_mode, color_doppler, ...); empty: all"
-    )
-    prompt_share: Fraction = Field(
-        0.0, description="share of records whose text is a taxonomy prompt of one of their labels, not the caption"
     )
     valid_frames: Positive = Field(
         default=2048, description="most validation frames looked at while training"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from usds.model.ema import EMA
+from usds.model.label_prompts import LabelPrompts
 from usds.model.losses import LossParts
 from usds.model.network import Batch, Embeddings, UltrasoundCLIP
 from usds.model.optim import Schedule, clip_gradients
@@ -72,6 +73,7 @@ class Stepper:
         self.settings = settings
         self.device = device
         self.bad_steps = 0
+        self.prompts = LabelPrompts(model, device.device) if settings.model.loss.prompt_weight > 0 else None
 
     def __call__(self, batch: Batch, step: int, *, stop: bool = False) -> StepResult:
         """Do step number ``step`` (from 0).
@@ -93,7 +95,7 @@ class Stepper:
         pieces = _pieces(batch, self.settings.run.accumulate)
         whole = len(pieces) == 1
         encoded = self._encode(batch, step, 0) if whole else self._cached(pieces, step)
-        parts = self.model.embedding_loss(encoded, batch)
+        parts = self._loss(encoded, batch, step)
         flags = agree(torch.stack([~torch.isfinite(parts.total.detach()), _flag(stop, parts.total)]).float())
         bad, asked = bool(flags[0] > 0), bool(flags[1] > 0)
         norm = 0.0
@@ -104,6 +106,16 @@ class Stepper:
             norm, bad = self._update()
         self._count(bad, step, parts)
         return StepResult(parts.detach(), norm, rate, bad, asked)
+
+    def _loss(self, encoded: Embeddings, batch: Batch, step: int) -> LossParts:
+        """Contrastive loss, plus the classification among label prompts where the settings ask for it."""
+        parts = self.model.embedding_loss(encoded, batch)
+        if self.prompts is None or batch.labels is None:
+            return parts
+        self.device.seed_step(self.settings.run.seed, step, -1)
+        with self.device.autocast():
+            extra = self.prompts.loss(encoded.image, batch.labels, step)
+        return replace(parts, total=parts.total + self.settings.model.loss.prompt_weight * extra)
 
     def _encode(self, batch: Batch, step: int, piece: int) -> Embeddings:
         self.device.seed_step(self.settings.run.seed, step, piece)

@@ -20,13 +20,12 @@ from usds.model.augment import augment, centre
 from usds.model.cache import FrameCache
 from usds.model.labels import LabelTensors
 from usds.model.network import Batch
-from usds.model.records import Records, caption_number, take_labels
+from usds.model.records import Records, take_labels
 from usds.model.sampler import BatchPlan, record_rng
 from usds.model.settings import AugmentSettings
 from usds.model.towers import ImageSpec, Towers
-from usds.taxonomy.udt import Taxonomy
 
-__all__ = ["HostBatch", "Prompts", "TextTable", "TrainStream", "eval_batches", "tokenise", "train_loader"]
+__all__ = ["HostBatch", "TextTable", "TrainStream", "eval_batches", "tokenise", "train_loader"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,45 +53,9 @@ class TextTable:
         return self.tokens[rows, : min(-(-longest // 8) * 8, self.tokens.shape[1])]
 
 
-@dataclass(frozen=True, eq=False)
-class Prompts:
-    """Prompts of every label of a taxonomy, as texts that may stand for a caption.
-
-    Attributes
-    ----------
-    numbers : tuple of tuple of int
-        Caption numbers of the prompts of each label, by column.
-    texts : dict
-        Caption number -> prompt.
-    dimension_of : int64 (V,)
-        Dimension of each label.
-    """
-
-    numbers: tuple[tuple[int, ...], ...]
-    texts: dict[int, str]
-    dimension_of: npt.NDArray[np.int64]
-
-    @classmethod
-    def of(cls, taxonomy: Taxonomy) -> Prompts:
-        """The prompts of a taxonomy."""
-        groups = [taxonomy.prompts(*key) or (key[1],) for key in taxonomy.label_index]
-        texts = {caption_number(text): text for group in groups for text in group}
-        numbers = tuple(tuple(caption_number(text) for text in group) for group in groups)
-        return cls(numbers, texts, np.repeat(np.arange(len(taxonomy.widths)), taxonomy.widths))
-
-    def draw(self, nodes: npt.NDArray[np.int64], rng: np.random.Generator) -> int:
-        """A prompt of one of a record's labels; each dimension that it fills is equally likely."""
-        dimensions = self.dimension_of[nodes]
-        chosen = rng.choice(np.unique(dimensions))
-        label = int(rng.choice(nodes[dimensions == chosen]))
-        return self.numbers[label][int(rng.integers(len(self.numbers[label])))]
-
-
-def tokenise(towers: Towers, records: Records, prompts: Prompts | None = None) -> TextTable:
-    """Tokenise each distinct caption of the records, and each prompt, once."""
+def tokenise(towers: Towers, records: Records) -> TextTable:
+    """Tokenise each distinct caption of the records once."""
     texts = dict(zip((int(c) for c in records.captions), records.texts, strict=True))
-    if prompts is not None:
-        texts = {**prompts.texts, **texts}
     tokens = towers.tokenize(list(texts.values()))
     pad = towers.pad_id
     if pad is None:
@@ -164,8 +127,6 @@ class TrainStream(Dataset[HostBatch]):
         Augmentation.
     tag_dropout : float
         Share of records whose labels the text side does not see.
-    prompts, prompt_share
-        Prompts, and the share of labelled records whose text is one of them.
     rank, world : int
         Which part of each batch this process works on.
     """
@@ -177,8 +138,6 @@ class TrainStream(Dataset[HostBatch]):
     size: int
     settings: AugmentSettings
     tag_dropout: float = 0.0
-    prompts: Prompts | None = None
-    prompt_share: float = 0.0
     rank: int = 0
     world: int = 1
 
@@ -188,12 +147,11 @@ class TrainStream(Dataset[HostBatch]):
         rows = self._epoch(epoch)[step % self.plan.steps]
         pixels = np.stack([self._pixels(int(row), epoch) for row in rows])
         seen = [self._sees_labels(int(row), epoch) for row in rows]
-        captions = np.array([self._caption(int(row), epoch) for row in rows], np.int64)
         return HostBatch(
             torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(),
-            self.texts.batch(captions),
+            self.texts.batch(self.records.captions[rows]),
             LabelTensors.from_batch(take_labels(self.records.labels, rows), torch.tensor(seen)),
-            torch.from_numpy(captions),
+            torch.from_numpy(self.records.captions[rows]),
             torch.from_numpy(rows),
         )
 
@@ -209,14 +167,6 @@ class TrainStream(Dataset[HostBatch]):
         frame = self.records.frame_ids[row]
         rng = record_rng(self.plan.seed, epoch, frame, "image")
         return augment(self.cache.image(frame), self.size, self.settings, rng)
-
-    def _caption(self, row: int, epoch: int) -> int:
-        """Number of the text of a record: its caption, or a prompt of one of its labels."""
-        if self.prompts is not None and self.prompt_share > 0 and self.records.labels.filled[row].any():
-            rng = record_rng(self.plan.seed, epoch, self.records.frame_ids[row], "text")
-            if rng.random() < self.prompt_share:
-                return self.prompts.draw(self.records.labels.record(row), rng)
-        return int(self.records.captions[row])
 
     def _sees_labels(self, row: int, epoch: int) -> bool:
         if self.tag_dropout == 0:

@@ -237,7 +237,7 @@ class Trainer:
         pace, losses = Pace(), _Losses()
         spec = self.model.image_transform(True)
         towers, rank, world = self.model.towers, self.device.rank, self.device.world
-        stream = self.data.stream(towers, self.taxonomy, self.settings, rank, world)
+        stream = self.data.stream(towers, self.settings, rank, world)
         on_gpu = self.device.device.type == "cuda"
         step = first
         with ExitStack() as stack:

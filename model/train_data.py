@@ -13,7 +13,7 @@ from usds.model.records import Records, load_records, record_labels, require_sid
 from usds.model.run import data_manifest
 from usds.model.sampler import BatchPlan, plan_batches
 from usds.model.settings import TrainSettings
-from usds.model.stream import Prompts, TrainStream, tokenise
+from usds.model.stream import TrainStream, tokenise
 from usds.model.towers import Towers
 from usds.schemas.dataset import Dataset
 from usds.schemas.errors import ContentError
@@ -48,23 +48,18 @@ class TrainData:
     cache: FrameCache | None
     manifest: dict[str, Any]
 
-    def stream(
-        self, towers: Towers, taxonomy: Taxonomy, settings: TrainSettings, rank: int, world: int
-    ) -> TrainStream:
+    def stream(self, towers: Towers, settings: TrainSettings, rank: int, world: int) -> TrainStream:
         """The batches of one rank."""
         if self.cache is None:
             raise RuntimeError("a dry run has no pixels to stream")
-        prompts = Prompts.of(taxonomy) if settings.data.prompt_share > 0 else None
         return TrainStream(
             self.train,
             self.cache,
-            tokenise(towers, self.train, prompts),
+            tokenise(towers, self.train),
             self.plan,
             towers.spec.size,
             settings.augment,
             settings.model.graph.tag_dropout if settings.model.graph.kind != "none" else 0.0,
-            prompts,
-            settings.data.prompt_share,
             rank,
             world,
         )
