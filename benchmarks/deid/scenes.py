@@ -234,7 +234,11 @@ def _clip(name: str, kind: str, echo: Echo, rng: np.random.Generator) -> Scene:
         for frame in frames[placed.first :]:
             frame[placed.ink[:, 0], placed.ink[:, 1]] = value
     steady = [_renamed(placed, "inside_clip") for placed in steady if placed.contrast >= 40]
-    return Scene(name, f"{kind}-clip", frames, echo.area, [*strings, *steady, *late])
+    return Scene(name, f"{kind}-clip", frames, echo.area, [*strings, *steady, *(_late(placed) for placed in late)])
+
+
+def _late(placed: Placed) -> Placed:
+    return placed if placed.contrast >= 40 else _renamed(placed, "inside_faint")
 
 
 def _moved(echo: Echo, number: int, rng: np.random.Generator) -> RGB:

@@ -21,7 +21,7 @@ _READ_LONGEST = 1600
 _TALLEST_LINE, _TALLEST_SHARE = 56, 0.09
 """A line of text is no taller than this, in pixels or as a share of the picture."""
 _SPLIT_LEVELS = (0.5, 0.75)
-_MARK_RATIO, _MARK_SCORE = 1.8, 0.5
+_MARK_RATIO = 1.8
 
 
 class DetectorSettings(BaseModel):
@@ -31,9 +31,11 @@ class DetectorSettings(BaseModel):
 
     scale: float = Field(2.0, ge=1.0, le=4.0, description="enlargement before detection: text of 6 px")
     max_pixels: int = Field(1_300_000, ge=100_000, description="largest input of one pass")
-    pixel_threshold: float = Field(0.2, gt=0, lt=1, description="probability of a text pixel")
-    box_threshold: float = Field(0.3, gt=0, lt=1, description="mean probability of a box")
-    unclip: float = Field(1.6, ge=1.0, le=3.0, description="growth of the shrunken map of the network")
+    pixel_threshold: float = Field(0.1, gt=0, le=0.3, description="probability of a text pixel")
+    box_threshold: float = Field(0.15, gt=0, le=0.5, description="mean probability of a box")
+    sure: float = Field(0.88, gt=0, le=0.9, description="mean probability that needs no reading")
+    read_score: float = Field(0.40, ge=0, le=0.6, description="reading that confirms an unsure box")
+    unclip: float = Field(1.2, ge=1.0, le=3.0, description="growth of the shrunken map of the network")
     threads: int = Field(1, ge=1, description="threads of one inference")
 
 
@@ -83,8 +85,21 @@ class TextDetector:
         """
         found: list[TextBox] = []
         for view in views(rgb, color=color):
-            found.extend(self._detect_view(view))
+            found.extend(self._confirmed(view, self._detect_view(view)))
         return merge(found)
+
+    def _confirmed(self, view: View, boxes: Sequence[TextBox]) -> list[TextBox]:
+        """Boxes the network is sure of, and those of the others in which letters can be read."""
+        kept: list[TextBox] = []
+        for box in boxes:
+            if box.score >= self.settings.sure and not _small(box):
+                kept.append(box)
+                continue
+            text, score = self._read_any_way(view.image[box.y0 : box.y1, box.x0 : box.x1])
+            letters = sum(char.isalnum() for char in text)
+            if score >= self.settings.read_score and letters >= (1 if box.score >= self.settings.sure else 2):
+                kept.append(box)
+        return kept
 
     def detect_plain(self, rgb: RGB) -> list[TextBox]:
         """Boxes of clear text in one pass at native size: enough to read labels, not to redact."""
@@ -151,22 +166,6 @@ class TextDetector:
             boxes.append(box)
         return boxes, np.where(large[labels], probability, np.float32(0))
 
-    def drop_marks(self, rgb: RGB, boxes: Sequence[TextBox]) -> list[TextBox]:
-        """Leave out small boxes in which nothing can be read: ticks, calipers, dots of a ruler.
-
-        A box that is wider than a letter stays, read or not.
-        """
-        kept: list[TextBox] = []
-        for box in boxes:
-            small = max(box.x1 - box.x0, box.y1 - box.y0) <= _MARK_RATIO * min(box.x1 - box.x0, box.y1 - box.y0)
-            if not small or self._letters(rgb, box):
-                kept.append(box)
-        return kept
-
-    def _letters(self, rgb: RGB, box: TextBox) -> bool:
-        text, score = self._read(rgb[box.y0 : box.y1, box.x0 : box.x1])
-        return score >= _MARK_SCORE and sum(char.isalnum() for char in text) >= 1
-
     def recognise(self, rgb: RGB, boxes: Sequence[TextBox]) -> list[tuple[str, float]]:
         """Read the text in boxes.
 
@@ -176,6 +175,13 @@ class TextDetector:
             One per box, in order; ("", 0.0) where nothing can be read.
         """
         return [self._read(rgb[box.y0 : box.y1, box.x0 : box.x1]) for box in boxes]
+
+    def _read_any_way(self, crop: RGB) -> tuple[str, float]:
+        """Read; what stands upright is turned a quarter both ways."""
+        if crop.shape[0] <= _MARK_RATIO * crop.shape[1]:
+            return self._read(crop)
+        turned = (np.ascontiguousarray(np.rot90(crop, turns)) for turns in (1, 3))
+        return max((self._read(way) for way in turned), key=lambda reading: reading[1])
 
     def _read(self, crop: RGB) -> tuple[str, float]:
         rows, columns = crop.shape[:2]
@@ -215,6 +221,12 @@ def merge(boxes: Sequence[TextBox]) -> list[TextBox]:
         if area > 0 and not any(_common(box, other) >= 0.9 * area for other in kept):
             kept.append(box)
     return kept
+
+
+def _small(box: TextBox) -> bool:
+    """Hardly wider than high: a tick, a caliper or a letter."""
+    width, height = box.x1 - box.x0, box.y1 - box.y0
+    return max(width, height) <= _MARK_RATIO * min(width, height)
 
 
 def _common(a: TextBox, b: TextBox) -> int:

@@ -227,11 +227,7 @@ class PixelCleaner:
         stack = np.stack([sample[y0:y1, x0:x1] for sample in samples])
         darkest = cast(RGB, stack.min(axis=0))
         middle = cast(RGB, np.median(stack, axis=0).astype(np.uint8))
-        found = [
-            box
-            for view in (darkest, middle)
-            for box in self.detector.drop_marks(view, self.detector.detect(view))
-        ]
+        found = self.detector.detect(darkest) + self.detector.detect(middle)
         return [box.moved(x0, y0) for box in found]
 
     def _frame(
@@ -240,7 +236,7 @@ class PixelCleaner:
         """One written image, and whether no identifier is legible after the second redaction."""
         x0, y0, x1, y1 = plan.search
         near = np.ascontiguousarray(rgb[y0:y1, x0:x1])
-        found = self.detector.drop_marks(near, self.detector.detect(near, color=plan.color))
+        found = self.detector.detect(near, color=plan.color)
         native = [*plan.fixed, *(box.moved(x0, y0) for box in found)]
         boxes = [box for box in (_written(box, plan) for box in merge(native)) if box is not None]
         picture = _cut(rgb, plan, native)
