@@ -55,7 +55,7 @@ class AgeRule:
         """
         ages: list[int] = []
         baby = False
-        if "old" in lower or "age" in lower or "yo" in lower or "y/o" in lower or "of life" in lower:
+        if "old" in lower or " age" in lower or "yo" in lower or "y/o" in lower or " life" in lower:
             for match in _YEARS.finditer(lower):
                 ages.append(int(match.group(1) or match.group(2) or match.group(3)))
             ages.extend(_NUMBERS.index(match.group(1)) + 1 for match in _WORDS.finditer(lower))

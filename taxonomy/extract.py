@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import resources
+from typing import NamedTuple
 
 from .age import AgeRule
 from .assertion import Sweep
@@ -28,8 +29,7 @@ Labels = dict[str, tuple[str, ...]]
 _ORDER = ("present", "negated", "uncertain")
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(NamedTuple):
     """Where a label comes from.
 
     Attributes
@@ -190,6 +190,8 @@ class Extractor:
         return Extraction(present, negated, uncertain, None, tuple(rows), conflict)
 
     def _sets(self, labels: dict[str, set[str]]) -> Labels:
+        if not labels:
+            return {}
         index = self.taxonomy.label_index
         return {
             name: tuple(sorted(labels[name], key=lambda label: index[name, label]))

@@ -28,21 +28,21 @@ class Gate:
         foreign = frozenset(word.lower() for word in gate["foreign_words"])
         self.foreign_words = foreign - self.function_words
         self.foreign_terms = frozenset(word.lower() for word in gate["foreign_terms"]) - known
-        self.known = known | self.function_words | language.known_words
+        self.known = frozenset(w for w in known | self.function_words | language.known_words if w.isalpha())
 
     def check(self, text: Normalised, words: list[str]) -> str | None:
         """Reason that the bare words give, or None; the phrases are judged by :meth:`check_hits`."""
         sample = words[:_SAMPLE]
-        alphabetic = [word for word in sample if word[0].isalpha()]
-        if not alphabetic:
+        n_words = sum(map(str.isalpha, sample))
+        if not n_words:
             return "empty" if not text.text.strip() else "garbage"
         if not text.text.isascii() and _foreign_script(text.text[:20_000]):
             return "not_english"
         function = self.function_words
-        known = self.known
-        n_known = sum(1 for word in alphabetic if word in known)
-        if n_known * 10 >= len(alphabetic) * 7:
-            return self._mostly_known(alphabetic)
+        n_known = sum(map(self.known.__contains__, sample))
+        if n_known * 10 >= n_words * 7:
+            return "garbage" if n_words > 5 and len(set(sample)) == 1 else None
+        alphabetic = [word for word in sample if word.isalpha()]
         foreign = sum(1 for word in alphabetic if word in self.foreign_words)
         english = sum(1 for word in alphabetic if word in function)
         terms = sum(1 for word in alphabetic if word in self.foreign_terms)
@@ -51,11 +51,6 @@ class Gate:
         if terms and english == 0:
             return "not_english"
         return self._noise(alphabetic, n_known, text)
-
-    def _mostly_known(self, words: list[str]) -> str | None:
-        if len(set(words)) == 1 and len(words) > 5:
-            return "garbage"
-        return None
 
     def _noise(self, words: list[str], n_known: int, text: Normalised) -> str | None:
         odd = sum(1 for word in words if len(word) >= 4 and _unpronounceable(word))

@@ -46,7 +46,7 @@ class Mark:
     ignore: bool = False
     case: str | None = None
     plain: bool = True
-
+    simple: bool = False  # no condition at all; set when the lexicon is complete
 
 @dataclass(slots=True)
 class Hit:
@@ -132,6 +132,7 @@ class Lexicon:
                 if text.isupper() and text.isalpha() and not mark.labels:
                     mark.case = text
         self._nest_implied()
+        self._settle()
 
     def _add_labels(self, taxonomy: Taxonomy) -> None:
         for dimension, label, form in taxonomy.forms():
@@ -186,7 +187,7 @@ class Lexicon:
                 taken = {item.dimension for item, _ in mark.labels}
                 inner = [
                     pair
-                    for hit in self._inside(path)
+                    for hit in self._inside(path, taken)
                     for pair in hit.labels
                     if pair[0].dimension not in taken and not pair[0].region
                 ]
@@ -198,7 +199,16 @@ class Lexicon:
             if any(form.require or form.block or form.case for _, form in inner):
                 mark.plain = False
 
-    def _inside(self, path: tuple[str, ...]) -> list[Hit]:
+    def _settle(self) -> None:
+        stack: list[Node] = list(self.root.values())
+        while stack:
+            mark, children = stack.pop()
+            if mark is not None:
+                mark.simple = mark.plain and mark.case is None
+            if children:
+                stack.extend(children.values())
+
+    def _inside(self, path: tuple[str, ...], taken: set[str]) -> list[Hit]:
         words = list(path)
         hits: list[Hit] = []
         for i in range(len(words)):
@@ -206,7 +216,7 @@ class Lexicon:
                 if j - i == len(words):
                     continue
                 mark = self._lookup(words[i:j])
-                if mark is not None and (mark.labels or mark.ignore):
+                if mark is not None and (mark.ignore or any(i.dimension not in taken for i, _ in mark.labels)):
                     hits.append(Hit(i, j, mark, [] if mark.ignore else list(mark.labels)))
                     break
         return hits
@@ -247,11 +257,8 @@ class Lexicon:
             if i < skip_to:
                 continue
             node = root[words[i]]
-            best = node[0]
-            last = i + 1
-            children = node[1]
-            if children is None:
-                found = self._accept(best, i, last, context)
+            if node[1] is None:
+                found = self._accept(node[0], i, i + 1, context)
             else:
                 found = self._longest(words, i, node, context)
             if found is not None:
@@ -260,9 +267,8 @@ class Lexicon:
         return hits
 
     def _longest(self, words: list[str], i: int, node: Node, context: Context) -> Hit | None:
-        ends: list[tuple[int, Mark]] = []
-        if node[0] is not None:
-            ends.append((i + 1, node[0]))
+        mark: Mark | None = node[0]
+        ends: list[tuple[int, Mark]] = [] if mark is None else [(i + 1, mark)]
         j = i + 1
         size = len(words)
         children = node[1]
@@ -274,6 +280,11 @@ class Lexicon:
             if node[0] is not None:
                 ends.append((j, node[0]))
             children = node[1]
+        if not ends:
+            return None
+        last, mark = ends[-1]
+        if mark.simple:
+            return Hit(i, last, mark, mark.labels)
         for last, mark in reversed(ends):
             found = self._accept(mark, i, last, context)
             if found is not None:

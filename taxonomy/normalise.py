@@ -36,7 +36,7 @@ _TOKEN = re.compile(r"(?!(?<=')s\b)[^\W\d_]+|\d+(?:[.,]\d+)*|\n[ \t\r\f\v]*(?:\n
 _GLUED = re.compile(r"[^\W\d_A-Z]{3}(?=[A-Z][a-z]{2})")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Normalised:
     """Normalised text.
 
@@ -67,7 +67,7 @@ class Normalised:
         return offsets[start], offsets[stop] if stop < len(offsets) else offsets[-1]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Tokens:
     """Words of a text in lower case, with half-open spans."""
 
@@ -131,11 +131,12 @@ def _lower(text: str) -> str:
 
 def tokenise(text: Normalised) -> Tokens:
     """Cut normalised text into tokens."""
-    matches = list(_TOKEN.finditer(text.lower))
-    words = [match.group() for match in matches]
-    spans = [match.span() for match in matches]
-    starts = [span[0] for span in spans]
-    ends = [span[1] for span in spans]
+    words = _TOKEN.findall(text.lower)
+    spans = [match.span() for match in _TOKEN.finditer(text.lower)]
+    if spans:
+        starts, ends = (list(edge) for edge in zip(*spans, strict=True))
+    else:
+        starts, ends = [], []
     tokens = Tokens(words, starts, ends)
     glued = [match.end() for match in _GLUED.finditer(text.text)]
     return _split_glued(tokens, glued) if glued else tokens

@@ -6,7 +6,7 @@ What the rules say is data of the taxonomy file; a rule that names a label the t
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from .assertion import Mention
 from .document import SiteEntry
@@ -18,8 +18,7 @@ __all__ = ["Fact", "RuleBook"]
 _STATED = ("present", "negated", "uncertain")
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
+class Fact(NamedTuple):
     """One label, its assertion, and the mention and rule it comes from."""
 
     dimension: str
@@ -112,7 +111,7 @@ class RuleBook:
                 anchor = held[rule.all[0]]
                 facts = [f for f in facts if id(f) not in dropped]
                 facts += [
-                    replace(anchor, dimension=dimension, label=label, rule_id=f"combination/{rule.id}")
+                    anchor._replace(dimension=dimension, label=label, rule_id=f"combination/{rule.id}")
                     for dimension, label in rule.add
                 ]
             present = {(f.dimension, f.label) for f in facts if f.assertion == "present"}
@@ -165,7 +164,7 @@ class RuleBook:
             elif fact.dimension == rule.dimension:
                 child = self._counterpart(fact, infant)
                 sited = sited or (fact.assertion == "present" and not fact.region)
-                out.append(fact if child is None else replace(fact, label=child, region=False))
+                out.append(fact if child is None else fact._replace(label=child, region=False))
                 anchor = anchor or fact.mention
             elif fact.dimension == rule.system_dimension:
                 anchor = anchor or fact.mention
@@ -212,7 +211,7 @@ class RuleBook:
             while key is not None and key not in seen and key in self.labels:
                 seen.add(key)
                 parents.append(
-                    replace(fact, dimension=key[0], label=key[1], rule_id=f"parent/{fact.dimension}", region=False)
+                    fact._replace(dimension=key[0], label=key[1], rule_id=f"parent/{fact.dimension}", region=False)
                 )
                 key = self.labels[key].parent
         return kept + parents
