@@ -33,8 +33,11 @@ from usds.taxonomy.udt import Code, Taxonomy
 __all__ = ["Annotator", "TaskJob", "is_pediatric"]
 
 ADULT_YEARS: Final = 18
-HEADER_CONFIDENCE: Final = 0.9
-"""A prior, not a measurement: no labelled headers are at hand, and sites type these fields in themselves."""
+LITERAL: Final = 100.0
+"""Score of a match that is no guess."""
+UNMEASURED: Final = 0.5
+HeaderLabel = tuple[str, str, str | None]
+"""Dimension, label, code."""
 _FRAME_COLUMNS: Final = ["frame_id", "clip_id", "study_id", "age_band", "body_part", "header_codes"]
 _CAPTION_COLUMNS: Final = ["caption_id", "scope", "target_id", "text", "origin"]
 _CHUNK: Final = 4096
@@ -108,7 +111,8 @@ class Annotator:
     def __init__(self, taxonomy: Taxonomy) -> None:
         self.taxonomy = taxonomy
         self._extractor = Extractor(taxonomy)
-        self._headers: dict[Any, tuple[tuple[str, str, str | None], ...]] = {}
+        self._header_confidence = self._extractor.confidence.get("header", UNMEASURED)
+        self._headers: dict[Any, tuple[HeaderLabel, ...]] = {}
 
     def run(self, job: TaskJob) -> dict[str, Any]:
         """Annotate one task and write its two files.
@@ -172,37 +176,38 @@ class Annotator:
         corrections = [correction for one in ids for correction in work.index.by_target.get(one, ())]
         header: dict[LabelKey, float] = {}
         for dimension, label, code in self._header(frame):
-            header[dimension, label] = HEADER_CONFIDENCE
+            header[dimension, label] = self._header_confidence
             work.evidence.add(
                 target_id=frame["frame_id"], dimension=dimension, label=label, code=code, assertion="present",
-                rule_id="header", method="header", score=1.0, confidence=HEADER_CONFIDENCE,
+                rule_id="header", method="header", score=LITERAL, confidence=self._header_confidence,
             )  # fmt: skip
         return frame_labels(self.taxonomy, captions, header, corrections)
 
-    def _header(self, frame: Mapping[str, Any]) -> tuple[tuple[str, str, str | None], ...]:
-        """Labels of the header's codes; a child's organ is its pediatric counterpart where there is one."""
+    def _header(self, frame: Mapping[str, Any]) -> tuple[HeaderLabel, ...]:
+        """Labels of the header's codes and the parents they imply; a child's organ is its counterpart."""
         codes = tuple((c["scheme"], c["value"], c["meaning"]) for c in frame["header_codes"])
         key = (codes, frame["body_part"], is_pediatric(frame["age_band"]))
         if key not in self._headers:
             found = header_labels(self.taxonomy, [Code(*code) for code in codes], frame["body_part"])
-            self._headers[key] = tuple(self._as_child(found)) if key[2] else tuple(found)
+            self._headers[key] = tuple(self._with_parents(found, is_child=key[2]))
         return self._headers[key]
 
-    def _as_child(
-        self, labels: Iterable[tuple[str, str, str | None]]
-    ) -> Iterable[tuple[str, str, str | None]]:
-        found = dict.fromkeys(labels)
-        swapped = {
-            (dimension, label): (dimension, counterpart)
-            for dimension, label, _ in found
-            if (counterpart := self.taxonomy.label(dimension, label).pediatric) is not None
-        }
-        parents = {
-            self.taxonomy.parent_of(*old): self.taxonomy.parent_of(*new) for old, new in swapped.items()
-        }
-        for dimension, label, code in found:
-            new = swapped.get((dimension, label)) or parents.get((dimension, label)) or (dimension, label)
-            yield (*new, code)
+    def _with_parents(
+        self, labels: Iterable[tuple[str, str, Code | None]], *, is_child: bool
+    ) -> Iterable[HeaderLabel]:
+        replaced: set[LabelKey | None] = set()
+        result: dict[LabelKey, str | None] = {}
+        for dimension, label, code in labels:
+            counterpart = self.taxonomy.label(dimension, label).pediatric if is_child else None
+            if counterpart is not None:
+                replaced.add(self.taxonomy.parent_of(dimension, label))
+            key = (dimension, counterpart or label)
+            written = f"{code.scheme}:{code.value}" if code else None
+            result.setdefault(key, written)
+            parent = self.taxonomy.parent_of(*key)
+            if parent is not None:
+                result.setdefault(parent, written)
+        return [(*key, code) for key, code in result.items() if key not in replaced]
 
     def _table(self, frames: Sequence[Mapping[str, Any]], labels: Sequence[FrameLabels]) -> pa.Table:
         schema = tables.annotation_schema(self.taxonomy.dimension_names)
@@ -270,15 +275,16 @@ def _add_evidence(
     removed = {(c.dimension, c.label, c.assertion) for c in corrections if c.action == "remove"}
     for item in extraction.evidence:
         if (item.dimension, item.label, item.assertion) not in removed:
+            cue = None if item.cue is None else row["text"][slice(*item.cue)]
             evidence.add(
                 **target, dimension=item.dimension, label=item.label, code=item.code,
-                assertion=item.assertion, start=item.start, end=item.end, surface=item.surface, cue=item.cue,
+                assertion=item.assertion, start=item.start, end=item.end, surface=item.surface, cue=cue,
                 rule_id=item.rule_id, method=item.method, score=item.score, confidence=item.confidence,
             )  # fmt: skip
     for correction in corrections:
         if correction.action == "add":
             evidence.add(
                 **target, dimension=correction.dimension, label=correction.label,
-                assertion=correction.assertion, rule_id="correction", method="correction", score=1.0,
+                assertion=correction.assertion, rule_id="correction", method="correction", score=LITERAL,
                 confidence=1.0,
             )  # fmt: skip

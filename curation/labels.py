@@ -166,6 +166,8 @@ def _fill_from_header(taxonomy: Taxonomy, header: Mapping[LabelKey, float], resu
     roles = {dimension.name: dimension.role for dimension in taxonomy.dimensions}
     if any(roles[dimension] == "site" for dimension, _ in result.present):
         return
+    if sum(roles[dimension] == "site" for dimension, _ in header) > 1:
+        return  # a code for a region that holds several organs says of none that it is seen
     systems = {key for key in result.present if roles[key[0]] == "system"}
     wanted = {key for key in header if roles[key[0]] == "system"}
     if systems and wanted and systems.isdisjoint(wanted):
