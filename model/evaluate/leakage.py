@@ -12,8 +12,8 @@ from usds.schemas.errors import ContentError
 
 __all__ = ["check_leakage", "near_copies"]
 
-_MAX_BITS = 4  # of 64, as near-duplicate detection of the ingest uses
-_BLOCK = 1024
+_MAX_BITS = 4  # of 64: JPEG, resizing, noise and brightness move a picture by no more (docs/readers.md)
+_CELLS = 1 << 24  # hash pairs compared at a time
 
 
 def _hashes(phash: Sequence[str]) -> npt.NDArray[np.uint64]:
@@ -31,8 +31,9 @@ def near_copies(
     plain = np.array([0, 2**64 - 1], np.uint64)
     found: list[tuple[int, int]] = []
     valid = ~np.isin(b, plain)
-    for start in range(0, len(a), _BLOCK):
-        block = a[start : start + _BLOCK]
+    step = max(1, _CELLS // max(1, len(b)))
+    for start in range(0, len(a), step):
+        block = a[start : start + step]
         bits = np.bitwise_count(block[:, None] ^ b[None, :])
         close = (bits <= max_bits) & valid[None, :] & ~np.isin(block, plain)[:, None]
         found += [(int(i) + start, int(j)) for i, j in np.argwhere(close)]
