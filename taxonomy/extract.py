@@ -26,7 +26,6 @@ from .udt import Taxonomy
 __all__ = ["Evidence", "Extraction", "Extractor", "Span", "explain"]
 
 Labels = dict[str, tuple[str, ...]]
-_ORDER = ("present", "negated", "uncertain")
 
 
 class Evidence(NamedTuple):
@@ -117,6 +116,7 @@ class Extractor:
         self.codes = {key: self._code(key) for key in self.book.labels}
         pediatric = taxonomy.document.pediatric
         self.age = AgeRule(pediatric) if pediatric is not None else None
+        self.index = taxonomy.label_index
         self.order = {name: i for i, name in enumerate(taxonomy.dimension_names)}
 
     def __reduce__(self) -> tuple[type[Extractor], tuple[Taxonomy]]:
@@ -175,35 +175,50 @@ class Extractor:
         return self.book.apply_pediatric(facts, infant) if child or pediatric else facts
 
     def _collapse(self, facts: list[Fact], tokens: Tokens, normal: Normalised) -> Extraction:
-        found: dict[str, dict[str, set[str]]] = {assertion: {} for assertion in _ORDER}
-        evidence: dict[tuple[object, ...], Evidence] = {}
+        found: dict[str, dict[str, set[str]]] = {"present": {}, "negated": {}, "uncertain": {}}
+        evidence: dict[tuple[str, str, str, int, int], Evidence] = {}
         for fact in facts:
-            row = self._evidence(fact, tokens, normal)
-            evidence[row.dimension, row.label, row.assertion, row.start, row.end] = row
-            if fact.assertion in found:
-                found[fact.assertion].setdefault(fact.dimension, set()).add(fact.label)
-        rows = sorted(
-            evidence.values(), key=lambda e: (e.start, e.end, self.order[e.dimension], e.label, e.assertion)
-        )
-        present, negated, uncertain = (self._sets(found[assertion]) for assertion in _ORDER)
+            mention = fact.mention
+            key = (fact.dimension, fact.label, fact.assertion, mention.first, mention.last)
+            if key in evidence:
+                continue
+            evidence[key] = self._evidence(fact, tokens, normal)
+            labels = found.get(fact.assertion)
+            if labels is not None:
+                if fact.dimension in labels:
+                    labels[fact.dimension].add(fact.label)
+                else:
+                    labels[fact.dimension] = {fact.label}
+        order = self.order
+        rows = sorted(evidence.values(), key=lambda e: (e.start, e.end, order[e.dimension], e.label, e.assertion))
+        present = self._sets(found["present"])
+        negated = self._sets(found["negated"])
         conflict = any(set(present.get(d, ())) & set(labels) for d, labels in negated.items())
-        return Extraction(present, negated, uncertain, None, tuple(rows), conflict)
+        return Extraction(present, negated, self._sets(found["uncertain"]), None, tuple(rows), conflict)
 
     def _sets(self, labels: dict[str, set[str]]) -> Labels:
         if not labels:
             return {}
-        index = self.taxonomy.label_index
+        index = self.index
         return {
             name: tuple(sorted(labels[name], key=lambda label: index[name, label]))
-            for name in self.order
-            if name in labels
+            if len(labels[name]) > 1
+            else tuple(labels[name])
+            for name in sorted(labels, key=self.order.__getitem__)
         }
 
     def _evidence(self, fact: Fact, tokens: Tokens, normal: Normalised) -> Evidence:
         mention = fact.mention
-        start, end = _span(mention.first, mention.last, tokens, normal)
-        cue = None if mention.cue is None else _span(*mention.cue, tokens, normal)
-        surface = normal.text[tokens.starts[mention.first] : tokens.ends[mention.last - 1]] if mention.last else ""
+        if mention.last:
+            start, end = tokens.starts[mention.first], tokens.ends[mention.last - 1]
+            surface = normal.text[start:end]
+            if normal.offsets is not None:
+                start, end = normal.span(start, end)
+        else:
+            start, end, surface = 0, 0, ""
+        cue = mention.cue
+        if cue is not None:
+            cue = normal.span(tokens.starts[cue[0]], tokens.ends[cue[1] - 1])
         return Evidence(
             fact.dimension,
             fact.label,
@@ -218,12 +233,6 @@ class Extractor:
             mention.score,
             self.confidence.get(fact.method, 0.5),
         )
-
-
-def _span(first: int, last: int, tokens: Tokens, normal: Normalised) -> tuple[int, int]:
-    if last <= first:
-        return 0, 0
-    return normal.span(tokens.starts[first], tokens.ends[last - 1])
 
 
 def explain(extraction: Extraction, text: str) -> tuple[Span, ...]:

@@ -31,9 +31,11 @@ _SAME_LENGTH = str.maketrans(
     }
 )
 # A word of letters, a number, a blank line, or one sign; hyphens and apostrophes join and are not tokens.
-_TOKEN = re.compile(r"(?!(?<=')s\b)[^\W\d_]+|\d+(?:[.,]\d+)*|\n[ \t\r\f\v]*(?:\n|[•*-])\s*|[^\w\s'\-]|_+")
+_SIGNS = r"|\d+(?:[.,]\d+)*|\n[ \t\r\f\v]*(?:\n|[•*-])\s*|[^\w\s'\-]|_+"
+_PLAIN = re.compile("[a-z]+" + _SIGNS)
+_TOKEN = re.compile(r"(?!(?<=')s\b)[^\W\d_]+" + _SIGNS)
 # Two words that lost the space between them: "imageRed", "atriumAbbreviations".
-_GLUED = re.compile(r"[^\W\d_A-Z]{3}(?=[A-Z][a-z]{2})")
+_GLUED = re.compile(r"[A-Z](?<=[a-z]{3}[A-Z])(?=[a-z]{2})")
 
 
 @dataclass(slots=True)
@@ -131,14 +133,12 @@ def _lower(text: str) -> str:
 
 def tokenise(text: Normalised) -> Tokens:
     """Cut normalised text into tokens."""
-    words = _TOKEN.findall(text.lower)
-    spans = [match.span() for match in _TOKEN.finditer(text.lower)]
-    if spans:
-        starts, ends = (list(edge) for edge in zip(*spans, strict=True))
-    else:
-        starts, ends = [], []
-    tokens = Tokens(words, starts, ends)
-    glued = [match.end() for match in _GLUED.finditer(text.text)]
+    lower = text.lower
+    pattern = _PLAIN if lower.isascii() and "'" not in lower else _TOKEN
+    spans = [match.span() for match in pattern.finditer(lower)]
+    words = [lower[start:end] for start, end in spans]
+    tokens = Tokens(words, [span[0] for span in spans], [span[1] for span in spans])
+    glued = [match.start() for match in _GLUED.finditer(text.text)]
     return _split_glued(tokens, glued) if glued else tokens
 
 

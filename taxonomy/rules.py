@@ -48,11 +48,21 @@ class RuleBook:
             rule for rule in document.combinations if all(self._known(*key) for key in (*rule.all, *rule.add))
         )
         self.combined = frozenset(key for rule in self.combinations for key in rule.all)
+        self.ancestors = {key: self._ancestors(key) for key in self.labels}
         self.sites = tuple(
             (rule, PhraseSet(rule.cues), PhraseSet((*rule.block, *rule.excepted_by))) for rule in document.sites
         )
         self.unless = {rule.id: PhraseSet(rule.unless) for rule in self.combinations}
         self.comparator = PhraseSet(document.normal.comparator if document.normal else ())
+
+    def _ancestors(self, key: tuple[str, str]) -> tuple[tuple[str, str], ...]:
+        """Parents of a label from the nearest to the root."""
+        found: list[tuple[str, str]] = []
+        parent = self.labels[key].parent
+        while parent is not None and parent in self.labels and parent not in found:
+            found.append(parent)
+            parent = self.labels[parent].parent
+        return tuple(found)
 
     def _known(self, dimension: str, label: str) -> bool:
         return (dimension, label) in self.labels
@@ -185,33 +195,28 @@ class RuleBook:
 
     def regions_and_parents(self, facts: list[Fact]) -> list[Fact]:
         """Drop regions where a site is named, then add the parent of every site."""
-        sited = any(
-            f.dimension in self.site_dimensions and f.assertion == "present" and not f.region for f in facts
-        )
-        stated = {(f.dimension, f.label) for f in facts if f.assertion == "present"}
-        kept = [
-            f
-            for f in facts
-            if not (f.dimension in self.site_dimensions and f.region and sited)
-            # A site that is stated is not in doubt because a suspected disease carries its name.
-            and not (
-                f.assertion == "uncertain"
-                and f.dimension in self.site_dimensions
-                and (f.dimension, f.label) in stated
-            )
-        ]
-        sited = any(f.dimension in self.site_dimensions and f.assertion == "present" for f in kept)
-        kept = [f for f in kept if not (f.region and f.dimension in self.system_dimensions and sited)]
-        parents: list[Fact] = []
-        for fact in kept:
+        sites = self.site_dimensions
+        named = False
+        sited = False
+        stated: set[str] = set()
+        for fact in facts:
+            if fact.assertion == "present" and fact.dimension in sites:
+                sited = True
+                stated.add(fact.label)
+                named = named or not fact.region
+        out: list[Fact] = []
+        for fact in facts:
             if fact.assertion not in _STATED:
+                out.append(fact)
                 continue
-            key: tuple[str, str] | None = self.labels[fact.dimension, fact.label].parent
-            seen: set[tuple[str, str]] = set()
-            while key is not None and key not in seen and key in self.labels:
-                seen.add(key)
-                parents.append(
-                    fact._replace(dimension=key[0], label=key[1], rule_id=f"parent/{fact.dimension}", region=False)
-                )
-                key = self.labels[key].parent
-        return kept + parents
+            if fact.dimension in sites:
+                # A site that is stated is not in doubt because a suspected disease carries its name.
+                if (fact.region and named) or (fact.assertion == "uncertain" and fact.label in stated):
+                    continue
+            elif fact.region and sited:
+                continue
+            out.append(fact)
+            for dimension, label in self.ancestors[fact.dimension, fact.label]:
+                rule_id = f"parent/{fact.dimension}"
+                out.append(Fact(dimension, label, fact.assertion, fact.mention, rule_id, fact.method))
+        return out
