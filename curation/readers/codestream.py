@@ -93,6 +93,34 @@ def _frame_header(marker: int, body: bytes, jfif: bool, adobe: int | None) -> Co
     return Codestream(family, rows, cols, body[5], body[0], ycc, jfif or adobe is not None)
 
 
+def has_tables(data: bytes) -> bool:
+    """Tell whether a lossless JPEG defines, without a gap, every Huffman table that its scan uses.
+
+    GDCM ends the whole process on a scan without tables, so such a frame is never shown to it.
+    """
+    at, defined = 2, set[int]()
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        marker, length = data[at + 1], struct.unpack(">H", data[at + 2 : at + 4])[0]
+        body = data[at + 4 : at + 2 + length]
+        if marker == 0xC4:
+            defined |= _huffman_ids(body)
+        elif marker == 0xDA:
+            count = body[0] if body else 0
+            used = {selectors >> 4 for selectors in body[2 : 2 + 2 * count : 2]}
+            return count > 0 and used <= defined
+        at += 2 + max(length, 2)
+    return False
+
+
+def _huffman_ids(body: bytes) -> set[int]:
+    """Ids of the tables in one DHT segment, ISO/IEC 10918-1 B.2.4.2."""
+    found, at = set[int](), 0
+    while at + 17 <= len(body):
+        found.add(body[at] & 0x0F)
+        at += 17 + sum(body[at + 1 : at + 17])
+    return found if at == len(body) else set()
+
+
 def with_adobe_marker(data: bytes, *, ycc: bool) -> bytes:
     """Insert an Adobe APP14 segment, so that every JPEG decoder takes the stated colour space."""
     body = b"Adobe\x00\x64\x00\x00\x00\x00" + bytes([1 if ycc else 0])

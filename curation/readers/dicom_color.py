@@ -11,11 +11,12 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi
 
 from usds.curation.readers.base import RGB
-from usds.curation.readers.dicom_pixels import Layout, Values
+from usds.curation.readers.dicom_pixels import Layout, Values, stored_values
 from usds.curation.readers.header import number, text
 
 _YBR = {"YBR_FULL", "YBR_FULL_422"}
 _Table = NDArray[np.uint8]
+_IDENTITY: _Table = np.arange(256, dtype=np.uint8)
 
 
 class ColorMap:
@@ -34,11 +35,37 @@ class ColorMap:
     def __init__(self, ds: Dataset, layout: Layout) -> None:
         self._ds, self._layout = ds, layout
         self._inverted = layout.photometric == "MONOCHROME1" or text(ds, "PresentationLUTShape") == "INVERSE"
-        self._palette: _Table | None = None
-        self._grey: dict[int, _Table] = {}
+        self._tables: dict[int, _Table] = {}
+        self._native: _Table | None = None
+
+    def native(self, values: Values) -> RGB:
+        """Convert an uncompressed frame; bits outside BitsStored are dropped by the same table look-up.
+
+        Parameters
+        ----------
+        values : ndarray
+            Unsigned samples as allocated, (rows, cols) or (rows, cols, 3).
+
+        Returns
+        -------
+        ndarray
+            uint8, (rows, cols, 3), contiguous and writeable.
+        """
+        layout = self._layout
+        if layout.samples == 3:
+            if layout.stored == layout.allocated == 8 and not layout.signed:
+                return self.rgb(values, layout.photometric, 8)
+            return self.rgb(stored_values(values, layout), layout.photometric, layout.stored)
+        if self._native is None:
+            every = np.arange(1 << layout.allocated, dtype=np.uint8 if layout.allocated == 8 else np.uint16)
+            stored = stored_values(every, layout).astype(np.int32)
+            stored = stored + (1 << (layout.stored - 1) if layout.signed else 0)
+            table = self._table(layout.stored)
+            self._native = np.ascontiguousarray(table[np.minimum(stored, len(table) - 1)])
+        return _look_up(values, self._native)
 
     def rgb(self, values: Values, photometric: str, stored: int) -> RGB:
-        """Convert one frame.
+        """Convert a frame of stored values.
 
         Parameters
         ----------
@@ -52,28 +79,43 @@ class ColorMap:
         Returns
         -------
         ndarray
-            uint8, (rows, cols, 3), contiguous.
+            uint8, (rows, cols, 3), contiguous and writeable.
         """
         if values.ndim == 3:
-            pixels = np.ascontiguousarray(_to_eight(values, stored, signed=self._layout.signed))
+            pixels = _interleave(_to_eight(values, stored, signed=self._layout.signed))
             return _ybr_to_rgb(pixels) if photometric in _YBR else pixels
-        if photometric == "PALETTE COLOR":
-            if self._palette is None:
-                self._palette = palette_table(self._ds)
-            return self._palette[np.minimum(values, len(self._palette) - 1)]
-        return cv2.cvtColor(self._grey_pixels(values, stored), cv2.COLOR_GRAY2RGB)  # type: ignore[return-value]
-
-    def _grey_pixels(self, values: Values, stored: int) -> _Table:
-        if stored <= 8:
-            pixels = _to_eight(values, stored, signed=self._layout.signed)
-            return np.ascontiguousarray(255 - pixels if self._inverted else pixels)
-        table = self._grey.get(stored)
-        if table is None:
-            table = self._grey[stored] = grey_table(
-                self._ds, stored, signed=self._layout.signed, inverted=self._inverted
-            )
         low = 1 << (stored - 1) if self._layout.signed else 0
-        return table[np.clip(values.astype(np.int32) + low, 0, len(table) - 1)]
+        index = values.astype(np.int32) + low if low else values
+        return _look_up(index, self._table(stored))
+
+    def _table(self, stored: int) -> _Table:
+        """RGB, or grey, of every stored value, lowest first."""
+        if stored not in self._tables:
+            if self._layout.photometric == "PALETTE COLOR":
+                table = palette_table(self._ds)
+            else:
+                table = grey_table(self._ds, stored, signed=self._layout.signed, inverted=self._inverted)
+            self._tables[stored] = table
+        return self._tables[stored]
+
+
+def _look_up(index: Values, table: _Table) -> RGB:
+    if table.ndim == 2 and index.dtype == np.uint8:
+        grey = np.ascontiguousarray(index)
+        return np.asarray(cv2.LUT(cv2.merge([grey, grey, grey]), table[None, :256]), dtype=np.uint8)
+    if table.ndim == 1 and index.dtype == np.uint8 and np.array_equal(table, _IDENTITY):
+        found = np.ascontiguousarray(index)
+    else:
+        found = np.take(table, index, axis=0, mode="clip")
+    return found if found.ndim == 3 else np.asarray(cv2.merge([found, found, found]), dtype=np.uint8)
+
+
+def _interleave(pixels: _Table) -> RGB:
+    """Make colour-by-plane data colour-by-pixel; data that is so already is passed on."""
+    if pixels.flags.c_contiguous:
+        return pixels if pixels.flags.writeable else pixels.copy()
+    planes = [np.ascontiguousarray(pixels[..., channel]) for channel in range(3)]
+    return np.asarray(cv2.merge(planes), dtype=np.uint8)
 
 
 def _to_eight(values: Values, stored: int, *, signed: bool) -> _Table:
@@ -111,7 +153,7 @@ def grey_table(ds: Dataset, stored: int, *, signed: bool, inverted: bool) -> _Ta
     ds : Dataset
         Modality LUT / rescale and VOI LUT / window are taken from it.
     stored : int
-        Bits stored, 9 to 16.
+        Bits stored, 1 to 16.
     signed, inverted : bool
 
     Returns
@@ -119,6 +161,10 @@ def grey_table(ds: Dataset, stored: int, *, signed: bool, inverted: bool) -> _Ta
     ndarray
         uint8, 2**stored entries.
     """
+    if stored <= 8:
+        # Grey of 8 bits is shown as stored: windows of ultrasound machines merely repeat the full range.
+        ramp = (np.arange(1 << stored) * 255 // ((1 << stored) - 1)).astype(np.uint8)
+        return 255 - ramp if inverted else ramp
     low = -(1 << (stored - 1)) if signed else 0
     raw = np.arange(low, low + (1 << stored), dtype=np.int32)
     modality: NDArray[Any] = np.asarray(apply_modality_lut(raw, ds), dtype=np.float64)

@@ -24,7 +24,7 @@ from pydicom.uid import (
 )
 
 from usds.curation.readers.base import MediaError
-from usds.curation.readers.codestream import Codestream, parse_codestream, with_adobe_marker
+from usds.curation.readers.codestream import Codestream, has_tables, parse_codestream, with_adobe_marker
 from usds.curation.readers.guard import guarded, stderr_closed
 from usds.curation.readers.header import number, text
 from usds.curation.readers.limits import ReadLimits
@@ -33,7 +33,8 @@ Values = NDArray[Any]
 """Stored values: (rows, cols) or (rows, cols, 3), integers."""
 
 _HIGH_THROUGHPUT = (HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K)
-_PLUGINS = {"jpeg2000": ("pylibjpeg", "gdcm"), "jpegls": ("pyjpegls", "gdcm"), "lossless": ("gdcm",)}
+# Codecs in the order they are tried. CharLS of pyjpegls loops forever on damaged streams, GDCM's does not.
+_PLUGINS = {"jpeg2000": ("pylibjpeg", "gdcm"), "jpegls": ("gdcm",), "lossless": ("gdcm",)}
 _DECODERS = {"jpeg2000": JPEG2000, "jpegls": JPEGLSLossless, "lossless": JPEGLosslessSV1}
 
 
@@ -102,12 +103,12 @@ def _whole(ds: Dataset, keyword: str, default: int) -> int:
     return default if found is None else int(found)
 
 
-def decode_native(data: bytes, layout: Layout, *, little_endian: bool) -> Values:
+def shape_native(data: NDArray[np.uint8], layout: Layout, *, little_endian: bool) -> Values:
     """Shape the bytes of an uncompressed frame (PS3.5 8.1, 8.2; Annex D).
 
     Parameters
     ----------
-    data : bytes
+    data : ndarray of uint8
         One frame, `Layout.frame_bytes` long.
     layout : Layout
     little_endian : bool
@@ -115,19 +116,16 @@ def decode_native(data: bytes, layout: Layout, *, little_endian: bool) -> Values
     Returns
     -------
     ndarray
-        Stored values without the bits above and below BitsStored.
+        Unsigned samples as allocated, (rows, cols) or (rows, cols, 3); see `stored_values`.
     """
-    order = "<" if little_endian else ">"
-    kind = "u1" if layout.allocated == 8 else f"{order}u2"
-    flat = np.frombuffer(data, dtype=kind)
+    flat = data if layout.allocated == 8 else data.view("<u2" if little_endian else ">u2")
     if layout.subsampled:
-        return _mask(_expand_422(flat, layout), layout)
-    shape = (layout.rows, layout.cols, layout.samples)
-    if layout.samples == 3 and layout.planar == 1:
-        pixels = flat.reshape(3, layout.rows, layout.cols).transpose(1, 2, 0)
-    else:
-        pixels = flat.reshape(shape) if layout.samples == 3 else flat.reshape(shape[:2])
-    return _mask(pixels, layout)
+        return _expand_422(flat, layout)
+    if layout.samples == 1:
+        return flat.reshape(layout.rows, layout.cols)
+    if layout.planar == 1:
+        return flat.reshape(3, layout.rows, layout.cols).transpose(1, 2, 0)
+    return flat.reshape(layout.rows, layout.cols, 3)
 
 
 def _expand_422(flat: Values, layout: Layout) -> Values:
@@ -140,7 +138,7 @@ def _expand_422(flat: Values, layout: Layout) -> Values:
     return full[:, : layout.cols]
 
 
-def _mask(pixels: Values, layout: Layout) -> Values:
+def stored_values(pixels: Values, layout: Layout) -> Values:
     """Drop bits outside BitsStored, where old files keep overlays, and extend the sign."""
     shift = layout.high_bit + 1 - layout.stored
     if shift == 0 and layout.stored == layout.allocated and not layout.signed:
@@ -186,7 +184,7 @@ def decode_encapsulated(data: bytes, layout: Layout, syntax: UID) -> Decoded:
         if syntax != RLELossless:
             raise MediaError("unreadable")
         values = _with_pydicom(data, layout, RLELossless, "", layout.stored)
-        return Decoded(_mask(values, layout), layout.photometric, layout.stored)
+        return Decoded(stored_values(values, layout), layout.photometric, layout.stored)
     if (stream.rows, stream.cols) != (layout.rows, layout.cols) or stream.components not in (1, 3):
         raise MediaError("unreadable")
     if stream.family == "dct" and stream.bits == 8:
@@ -213,6 +211,8 @@ def _decode_other(data: bytes, stream: Codestream, layout: Layout, syntax: UID) 
     decoder = _DECODERS.get(stream.family)
     if decoder is None:
         raise MediaError("unsupported")  # 12-bit DCT: only a GPL library reads it
+    if stream.family == "lossless" and not has_tables(data):
+        raise MediaError("unreadable")
     if syntax in _HIGH_THROUGHPUT:
         decoder = HTJ2KLossless
     plugins = _PLUGINS[stream.family][: 1 if decoder == HTJ2KLossless else None]

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from usds.curation.readers.base import RGB, MediaError
@@ -14,7 +15,7 @@ from usds.curation.readers.codestream import parse_codestream
 from usds.curation.readers.dicom_color import ColorMap
 from usds.curation.readers.dicom_fragments import Encapsulated, find_frames
 from usds.curation.readers.dicom_header import UNDEFINED, ParsedFile, PixelElement
-from usds.curation.readers.dicom_pixels import Layout, decode_encapsulated, decode_native, read_layout
+from usds.curation.readers.dicom_pixels import Layout, decode_encapsulated, read_layout, shape_native
 from usds.curation.readers.guard import guarded
 from usds.curation.readers.limits import ReadLimits
 from usds.curation.readers.source import SpanReader
@@ -109,18 +110,17 @@ class _NativeStore:
         for index in indices:
             with guarded("unreadable"):
                 data = self._read(self._start + index * self._size)
-                stored = decode_native(data, self._layout, little_endian=self._little)
-                rgb = self._colors.rgb(stored, self._layout.photometric, self._layout.stored)
-                rgb = rgb if rgb.flags.writeable else rgb.copy()
+                stored = shape_native(data, self._layout, little_endian=self._little)
+                rgb = self._colors.native(stored)
             yield index, rgb
 
-    def _read(self, offset: int) -> bytes:
+    def _read(self, offset: int) -> NDArray[np.uint8]:
         if not self._swapped:
-            return self._source.read(offset, self._size)
+            return self._source.read_array(offset, self._size)
         shift = (offset - self._start) % 2
         words = self._source.read(offset - shift, self._size + 2)
         words = words[: len(words) // 2 * 2]
-        return np.frombuffer(words, "<u2").byteswap().tobytes()[shift : shift + self._size]
+        return np.frombuffer(words, "<u2").byteswap().view(np.uint8)[shift : shift + self._size]
 
 
 def _without_subsampling(layout: Layout) -> Layout:

@@ -13,7 +13,7 @@ from types import TracebackType
 
 from usds.curation.readers.base import MediaError, MediaReason
 
-_LOGGERS = ("pydicom", "PIL", "libav", "pylibjpeg", "openjpeg", "rle", "jpeg_ls")
+_LOGGERS = tuple(logging.getLogger(name) for name in ("pydicom", "PIL", "libav", "pylibjpeg"))
 
 
 @cache
@@ -27,23 +27,28 @@ def _silence_native_code() -> None:
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     for switch in (gdcm.Trace.WarningOff, gdcm.Trace.ErrorOff, gdcm.Trace.DebugOff):
         switch()
+    for logger in _LOGGERS:
+        # Without any handler, logging would print warnings to stderr as its last resort.
+        logger.addHandler(logging.NullHandler())
 
 
 @contextmanager
 def _quiet() -> Generator[None]:
+    """Drop warnings, and keep records of the libraries' loggers from the handlers of the root."""
     _silence_native_code()
-    loggers = [logging.getLogger(name) for name in _LOGGERS]
-    before = [(logger.disabled, logger.level) for logger in loggers]
+    before = [logger.propagate for logger in _LOGGERS]
+    if not any(before):  # an outer call keeps quiet already
+        yield
+        return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.disabled = True
+        for logger in _LOGGERS:
+            logger.propagate = False
         try:
             yield
         finally:
-            for logger, (disabled, level) in zip(loggers, before, strict=True):
-                logger.disabled = disabled
-                logger.setLevel(level)
+            for logger, propagate in zip(_LOGGERS, before, strict=True):
+                logger.propagate = propagate
 
 
 @contextmanager

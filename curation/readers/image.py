@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import time
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, IptcImagePlugin
@@ -15,11 +18,12 @@ from usds.curation.readers.base import RGB, HeaderFacts, Identifier, Media, Medi
 from usds.curation.readers.guard import guarded, stderr_closed
 from usds.curation.readers.limits import ReadLimits
 from usds.curation.readers.metadata import metadata_identifiers
-from usds.curation.readers.source import ByteSource, SpanReader
+from usds.curation.readers.source import ByteSource
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "DIB", "WEBP", "JPEG2000", "AVIF")
 # Plugins beyond the commonest load at first need, and a list of formats asks for all of them at once.
 Image.init()
+_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _ORIENTATION = 0x0112
 _MAX_SAMPLE_VALUE = 281  # TIFF 6.0, MaxSampleValue
 _TURNED = {5, 6, 7, 8}
@@ -52,7 +56,7 @@ class ImageMedia(Media):
         with guarded("unreadable"), stderr_closed():
             image = self._open()
             width, height = image.size
-            turned = image.getexif().get(_ORIENTATION) in _TURNED
+            turned = self._may_be_turned(image) and image.getexif().get(_ORIENTATION) in _TURNED
             self.rows, self.cols = (width, height) if turned else (height, width)
             self.n_frames = int(getattr(image, "n_frames", 1)) if image.format == "TIFF" else 1
         if self.n_frames > limits.max_frames:
@@ -60,10 +64,14 @@ class ImageMedia(Media):
         self.header = HeaderFacts()
 
     def _open(self) -> Image.Image:
-        stream = SpanReader(self._source, [(0, self._source.size)], self._limits.max_memory_file_bytes)
-        image = Image.open(cast(Any, stream), formats=_FORMATS)
+        data = self._source.read_all(self._limits.max_memory_file_bytes)
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
         self._check_size(image)
         return image
+
+    def _may_be_turned(self, image: Image.Image) -> bool:
+        """Pillow decodes a whole PNG to look for EXIF behind its pixels; a search of the bytes is cheaper."""
+        return image.format != "PNG" or b"eXIf" in self._source.read_all(self._limits.max_memory_file_bytes)
 
     def _check_size(self, image: Image.Image) -> None:
         """Sizes come from the header, so a bomb is refused before memory is spent on it."""
@@ -113,6 +121,10 @@ class ImageMedia(Media):
             raise reason or MediaError("unreadable")
 
     def _page(self, image: Image.Image, index: int) -> RGB:
+        if image.format == "PNG" and image.mode in ("L", "RGB") and "transparency" not in image.info:
+            data = self._source.read_all(self._limits.max_memory_file_bytes)
+            if (fast := decode_png(data, image.size)) is not None:
+                return fast
         if self.n_frames > 1:
             image.seek(index)
             self._check_size(image)
@@ -125,6 +137,37 @@ class ImageMedia(Media):
     def close(self) -> None:
         """Close the file."""
         self._source.close()
+
+
+def decode_png(data: bytes, size: tuple[int, int]) -> RGB | None:
+    """Decode an undamaged grey or colour PNG with OpenCV, which is several times faster than Pillow.
+
+    OpenCV returns damaged pictures half decoded without a word, so every checksum is verified first.
+
+    Returns
+    -------
+    ndarray or None
+        None where the file is damaged or turned, and Pillow must look at it.
+    """
+    at = len(_PNG_MAGIC)
+    kind = b""
+    while at + 12 <= len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        kind = data[at + 4 : at + 8]
+        stated = int.from_bytes(data[at + 8 + length : at + 12 + length], "big")
+        if zlib.crc32(data[at + 4 : at + 8 + length]) != stated or kind in (b"eXIf", b"acTL"):
+            return None
+        at += 12 + length
+        if kind == b"IEND":
+            break
+    if kind != b"IEND":
+        return None
+    decoded = cv2.imdecode(
+        np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    )
+    if decoded is None or decoded.shape != (size[1], size[0], 3) or decoded.dtype != np.uint8:
+        return None
+    return np.asarray(decoded, dtype=np.uint8)
 
 
 def to_rgb(image: Image.Image) -> RGB:

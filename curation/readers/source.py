@@ -7,6 +7,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from usds.curation.readers.base import MediaError
 from usds.curation.readers.guard import guarded
 from usds.curation.readers.limits import ReadLimits
@@ -53,6 +56,21 @@ class ByteSource:
                 parts.append(part)
                 offset, length = offset + len(part), length - len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def read_array(self, offset: int, length: int) -> NDArray[np.uint8]:
+        """Return exactly `length` bytes as a fresh array; "truncated" where the file is shorter."""
+        if self._bytes is not None:
+            found = np.frombuffer(self._bytes, np.uint8, length, offset).copy()
+            return found
+        found = np.empty(length, np.uint8)
+        with guarded("disk_error"):
+            n_read = os.preadv(self._fd, [found.data], offset)
+        if n_read < length:  # a signal or a network disk may cut one read short
+            rest = np.frombuffer(self.read(offset + n_read, length - n_read), np.uint8)
+            if len(rest) < length - n_read:
+                raise MediaError("truncated")
+            found[n_read:] = rest
+        return found
 
     def read_all(self, limit: int) -> bytes:
         """Return the whole file; "too_large" above `limit` bytes."""

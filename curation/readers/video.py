@@ -49,11 +49,10 @@ class VideoStream:
             rate = stream.average_rate or stream.guessed_rate
             self.frame_time_ms = 1000.0 / float(rate) if rate else None
             self.metadata: dict[str, str] = {**container.metadata, **stream.metadata}
-            self.n_frames = self._count(container, stream)
-        first = next(iter(self._decode([0], [])), None)
+            self.n_frames, first = self._scan(container, stream)
         if first is None:
             raise MediaError("unreadable")
-        self.rows, self.cols = first[1].shape[:2]
+        self.rows, self.cols = first.shape[:2]
 
     def _open(self) -> Any:
         self._file.seek(0)
@@ -69,20 +68,28 @@ class VideoStream:
         stream.thread_type = "NONE"
         return stream
 
-    def _count(self, container: Any, stream: Any) -> int:
+    def _scan(self, container: Any, stream: Any) -> tuple[int, RGB | None]:
+        """Count packets to the end of the file, and decode until one frame shows its real size."""
         count = 0
+        first: RGB | None = None
         packets = container.demux(stream)
         while True:
             try:
                 packet = next(packets)
-            except (StopIteration, av.error.FFmpegError):
+                if first is None:
+                    first = next((_to_rgb(picture) for picture in packet.decode()), None)
+            except (StopIteration, av.error.EOFError):
                 break
+            except av.error.FFmpegError:
+                if count == 0:
+                    break
+                continue
             count += packet.size > 0
             if count > self._limits.max_frames:
                 raise MediaError("decompression_bomb")
         if count == 0:
             raise MediaError("truncated")
-        return count
+        return count, first
 
     def frames(self, indices: Sequence[int], warnings: list[str]) -> Iterator[tuple[int, RGB]]:
         """Yield the wanted frames in order; the codes of damage are appended to `warnings`."""
