@@ -84,6 +84,7 @@ class Sweep:
         self.doubt_list = False
         self.doubt_nouns_only = False
         self.doubt_sites = True
+        self.doubt_paused = False
         self.past: Hit | None = None
         self.past_adverb: Hit | None = None
         self.hypothesis: Hit | None = None
@@ -109,6 +110,7 @@ class Sweep:
         self.doubt_list = False
         self.doubt_nouns_only = False
         self.doubt_sites = True
+        self.doubt_paused = False
 
     # ---- the pass -----------------------------------------------------------------------------------------
 
@@ -140,7 +142,7 @@ class Sweep:
             return "history", self.past
         if self.hypothesis is not None:
             return "other", self.hypothesis
-        if self.doubt is not None:
+        if self.doubt is not None and not self.doubt_paused:
             return "uncertain", self.doubt
         if self.negation is not None and not self.suspended and first < self.negation_limit:
             return "negated", self.negation
@@ -153,7 +155,7 @@ class Sweep:
             verdict, by = assertion, cue
             if item.role in ("site", "system"):
                 verdict, by = self._site(assertion, cue)
-                if verdict == "present" and self._in_key(hit.first):
+                if verdict == "present" and self._in_key(hit.first, hit.last):
                     verdict = "other"
             elif assertion == "uncertain" and self.doubt_nouns_only and item.role == "descriptor":
                 verdict, by = self._without_doubt(hit.first)
@@ -178,9 +180,13 @@ class Sweep:
         else:
             self.past_adverb = None
 
-    def _in_key(self, first: int) -> bool:
+    def _in_key(self, first: int, last: int) -> bool:
         """Whether a site only explains an abbreviation: "RV: right ventricle", "CCA, carotid artery; ..."."""
         words, starts, ends = self.tokens.words, self.tokens.starts, self.tokens.ends
+        if last - first == 1 and last < len(words) and words[last] in (":", "=", ",") and first:
+            opens = words[first - 1] in (";", ".") or (words[first - 1] == "," and words[last] != ",")
+            if opens and self.text[starts[first] : ends[first]].isupper():
+                return True
         at = first - 1
         while at > first - 4 and at >= 0 and words[at] in _KEY_FILLERS:
             at -= 1
@@ -301,6 +307,8 @@ class Sweep:
 
     def _on_landmark(self, index: int, hit: Hit) -> None:
         del index
+        if self.negation is not None and self._since(self.negation):
+            self.suspended = True
         self.landmark = hit
 
     def _on_ultrasound(self, index: int, hit: Hit) -> None:
@@ -460,10 +468,11 @@ class Sweep:
 
     def _on_in(self, index: int, hit: Hit) -> None:
         del index
-        if self.negation is not None and self._since(self.negation) and self.tokens.words[hit.first] != "of":
+        if self.negation is not None and self._since(self.negation):
             self.suspended = True
-        if self.doubt is not None and self._since(self.doubt) and self.tokens.words[hit.first] != "of":
+        if self.doubt is not None and self._since(self.doubt):
             self.doubt_sites = False
+            self.doubt_paused = not self.doubt_list
         if self.landmark is not None and self.tokens.words[hit.first] in ("in", "within", "inside"):
             self.landmark = None
         if self.preposition is None and len(self.mentions) > self.subject:
@@ -501,6 +510,7 @@ class Sweep:
         del index, hit
         self.conjunction = True
         self.suspended = False
+        self.doubt_paused = False
 
     def _list_goes_on(self, index: int) -> str:
         """The conjunction that ends the list after this comma, or an empty string."""

@@ -138,7 +138,7 @@ class Extractor:
         """
         normal = normalise(text)
         tokens = tokenise(normal)
-        reason = self.gate.check(normal, tokens.words)
+        reason = self.gate.check(normal, tokens.words, self.speller.lookup)
         if reason is not None:
             return Extraction(abstained=reason)
         context = Context(normal.text, tokens.words, tokens.starts, tokens.ends)

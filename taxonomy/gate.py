@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from .lexicon import Hit, Language
 from .normalise import Normalised
@@ -13,6 +14,7 @@ _LONG_CLUSTER = re.compile(r"[bcdfghjklmnpqrstvwxz]{5,}")
 _LETTER = re.compile(r"[^\W\d_]")
 _LATIN = re.compile(r"[a-zà-öø-ÿāăąćčďđęěğīıłńňőřśşšťůűźżž]", re.IGNORECASE)
 _SAMPLE = 4000  # words looked at: enough to know a language, whatever the length
+_SPELLED = 50  # unknown words that may be read as misspellings before a text counts as noise
 _LABEL_ROLES = ("finding", "descriptor")
 
 
@@ -30,8 +32,18 @@ class Gate:
         self.foreign_terms = frozenset(word.lower() for word in gate["foreign_terms"]) - known
         self.known = frozenset(w for w in known | self.function_words | language.known_words if w.isalpha())
 
-    def check(self, text: Normalised, words: list[str]) -> str | None:
-        """Reason that the bare words give, or None; the phrases are judged by :meth:`check_hits`."""
+    def check(self, text: Normalised, words: list[str], correct: Callable[[str], str | None]) -> str | None:
+        """Reason that the bare words give, or None; the phrases are judged by :meth:`check_hits`.
+
+        Parameters
+        ----------
+        text : Normalised
+            The text.
+        words : list of str
+            Its tokens.
+        correct : callable
+            Gives the word that a misspelt word stands for, or None.
+        """
         sample = words[:_SAMPLE]
         n_words = sum(map(str.isalpha, sample))
         if not n_words:
@@ -43,6 +55,8 @@ class Gate:
         if n_known * 10 >= n_words * 7:
             return "garbage" if n_words > 5 and len(set(sample)) == 1 else None
         alphabetic = [word for word in sample if word.isalpha()]
+        if n_known * 2 < n_words:
+            n_known += sum(1 for word in alphabetic[:_SPELLED] if word not in self.known and correct(word))
         foreign = sum(1 for word in alphabetic if word in self.foreign_words)
         english = sum(1 for word in alphabetic if word in function)
         terms = sum(1 for word in alphabetic if word in self.foreign_terms)
