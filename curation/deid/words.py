@@ -1,41 +1,145 @@
-"""Word lists: which tokens are everyday or medical words, and which are names.
+"""Which tokens are words and which are names: shipped lists and the morphology of medical terms.
 
-English words are the lower-case entries of SCOWL without those that are chiefly names; medical words come from
-the code meanings that pydicom ships. Sources and licences: `words.md`.
+Everything here works on folded tokens: lower case, accents and typographic variants removed.
 """
 
 from __future__ import annotations
 
 import gzip
-from functools import lru_cache
+import re
+import unicodedata
+from functools import cache, lru_cache
 from importlib.resources import files
+from typing import Final, cast
+
+import yaml
 
 from usds.curation.deid.identity import is_placeholder
 
-__all__ = ["english_words", "is_domain_word", "is_word", "medical_words"]
+__all__ = [
+    "COMMON_SURNAMES",
+    "fold",
+    "given_names",
+    "is_domain_word",
+    "is_name",
+    "is_word",
+    "lookup",
+    "surnames",
+]
+
+COMMON_SURNAMES: Final = 20_000
+"""So many of the most frequent surnames count as names where a token is also an ordinary word."""
+
+_LETTERS: Final = str.maketrans(
+    {"ß": "ss", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i", "ħ": "h",
+     "ŋ": "n", "’": "'", "‘": "'", "ʼ": "'", "`": "'", "´": "'"}
+)  # fmt: skip
 
 
-@lru_cache(maxsize=8)
-def _load(name: str) -> frozenset[str]:
-    packed = files("usds.curation.deid").joinpath(f"{name}.txt.gz").read_bytes()
-    return frozenset(line for line in gzip.decompress(packed).decode("utf-8").split("\n") if line)
+def fold(text: str) -> str:
+    """Lower case without accents; letters that no decomposition splits are spelled out (ß, ø, ł, æ)."""
+    if text.isascii():
+        return text.lower()
+    spelled = text.lower().translate(_LETTERS)
+    return "".join(c for c in unicodedata.normalize("NFKD", spelled) if not unicodedata.combining(c))
 
 
-def english_words() -> frozenset[str]:
-    """Folded English words that are not chiefly names."""
-    return _load("english")
+@cache
+def lookup(name: str) -> dict[str, list[str]]:
+    """A shipped YAML table of folded phrases by group."""
+    raw = files("usds.curation.deid").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+    table = cast("dict[str, list[object]]", yaml.safe_load(raw))
+    return {group: [fold(str(entry)) for entry in entries] for group, entries in table.items()}
 
 
-def medical_words() -> frozenset[str]:
-    """Folded words of the code meanings of SNOMED CT and DCM that pydicom ships."""
-    return _load("medical")
+def _lines(name: str) -> list[str]:
+    data = files("usds.curation.deid").joinpath(f"{name}.txt.gz").read_bytes()
+    return gzip.decompress(data).decode("utf-8").split()
 
 
-def is_word(folded: str) -> bool:
-    """Whether a folded token is an everyday or medical word."""
-    return folded in english_words() or folded in medical_words()
+@cache
+def _words() -> frozenset[str]:
+    return frozenset(_lines("english")).union(_lines("medical"))
 
 
-def is_domain_word(folded: str) -> bool:
-    """Whether a folded token is what sites type instead of a name, or a term of medicine."""
-    return len(folded) < 2 or folded in medical_words() or is_placeholder(folded)
+@cache
+def _names() -> tuple[frozenset[str], tuple[str, ...]]:
+    lines = _lines("names")
+    cut = lines.index("#surnames")
+    return frozenset(lines[1:cut]), tuple(lines[cut + 1 :])
+
+
+def given_names() -> frozenset[str]:
+    """Frequent given names."""
+    return _names()[0]
+
+
+@cache
+def surnames(limit: int | None = None) -> frozenset[str]:
+    """Surnames, the `limit` most frequent ones."""
+    return frozenset(_names()[1][:limit])
+
+
+def is_name(token: str) -> bool:
+    """Whether a folded token is a given name or a frequent surname; it may be a word too (long, white)."""
+    return token in given_names() or token in surnames(COMMON_SURNAMES)
+
+
+def is_domain_word(token: str) -> bool:
+    """Whether a folded token says what a picture shows, not who: "liver" and "left", but not "white"."""
+    return len(token) < 2 or is_placeholder(token) or (is_word(token) and not is_name(token))
+
+
+# -- morphology ----------------------------------------------------------------------------------------
+# Medical terms are built from parts, so no list holds them all. Names are excepted: the endings -oma, -itis
+# and -gram end surnames of several languages too.
+_MAX_WORD: Final = 40
+_SUFFIXES: Final = ("s", "ly", "like")
+_MIN_BUILT: Final = 7
+
+
+@lru_cache(maxsize=65_536)
+def is_word(token: str) -> bool:
+    """Whether a folded token is an ordinary or medical word.
+
+    Parameters
+    ----------
+    token : str
+        Folded; letters only, or with an apostrophe ("patient's").
+    """
+    if token in _words():
+        return True
+    if token.endswith("'s"):
+        return is_word(token[:-2])
+    if len(token) < _MIN_BUILT or len(token) > _MAX_WORD or not token.isalpha():
+        return False
+    if token in given_names() or token in surnames():
+        return False
+    return _is_built(token)
+
+
+@cache
+def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    raw = files("usds.curation.deid").joinpath("morphology.yaml").read_text(encoding="utf-8")
+    parts = cast("dict[str, str]", yaml.safe_load(raw))
+    form, ending, prefix = (
+        "|".join(sorted(parts[group].split(), key=len, reverse=True))
+        for group in ("forms", "endings", "prefixes")
+    )
+    return re.compile(f"(?:(?:{form})o?){{1,3}}?(?:{ending})"), re.compile(f"(?:{prefix})(?=[a-z]{{5}})")
+
+
+def _is_built(token: str) -> bool:
+    words = _words()
+    for suffix in _SUFFIXES:
+        if token.endswith(suffix) and token[: -len(suffix)] in words:
+            return True
+    built, prefixed = _patterns()
+    prefix = prefixed.match(token)
+    while prefix is not None:
+        rest = token[prefix.end() :]
+        if rest in words or any(rest.endswith(s) and rest[: -len(s)] in words for s in ("s", "ly")):
+            return True
+        prefix = prefixed.match(rest) if len(rest) >= _MIN_BUILT else None
+        token = rest
+    return built.fullmatch(token) is not None
