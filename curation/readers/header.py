@@ -196,6 +196,7 @@ def _captions(ds: Dataset, n_frames: int) -> Iterator[RawCaption]:
         if caption is None or caption.casefold() in seen or not any(c.isalpha() for c in caption):
             continue
         seen.add(caption.casefold())
+        caption = caption.replace("\r\n", "\n").replace("\r", "\n")
         where: CaptionScope = "frame" if scope == "clip" and n_frames == 1 else scope
         yield RawCaption(caption, section, where, "header", language)
 
