@@ -225,9 +225,7 @@ def build_towers(settings: TowerSettings) -> Towers:
     if "hf_model_name" in text or settings.text_tower is not None:
         text = _bert(text, settings)
     config |= {"vision_cfg": vision, "text_cfg": text, "custom_text": True}
-    towers = Towers(config, _image_spec(vision, preprocess), _tokenizer(text))
-    _wake_layer_scale(towers.clip.visual)
-    return towers
+    return Towers(config, _image_spec(vision, preprocess), _tokenizer(text))
 
 
 def _image_spec(vision: Mapping[str, Any], preprocess: Mapping[str, Any]) -> ImageSpec:
@@ -298,11 +296,3 @@ class _BertTokenizer:
             clean, return_tensors="pt", max_length=self._length, padding="max_length", truncation=True
         )
         return cast(Tensor, encoded["input_ids"])
-
-
-def _wake_layer_scale(visual: nn.Module) -> None:
-    """Raise ConvNeXt's layer scale from 1e-6 to 0.1: short trainings would barely leave the identity."""
-    for module in visual.modules():
-        gamma = getattr(module, "gamma", None)
-        if isinstance(gamma, nn.Parameter) and bool((gamma.detach() < 1e-5).all()):
-            nn.init.constant_(gamma, 0.1)
