@@ -21,7 +21,8 @@ __all__ = ["Catalogue", "Entry", "Probe"]
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS files (id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, relative TEXT NOT NULL,
     archive INTEGER, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, seen INTEGER NOT NULL,
-    stamp TEXT, kind TEXT, reason TEXT, content TEXT, facts TEXT, identifiers TEXT, source_key TEXT);
+    stamp TEXT, kind TEXT, reason TEXT, content TEXT, facts TEXT, identifiers TEXT, source_key TEXT,
+    subject_id TEXT);
 CREATE INDEX IF NOT EXISTS files_by_archive ON files (archive);
 CREATE INDEX IF NOT EXISTS files_by_key ON files (source_key);
 CREATE TABLE IF NOT EXISTS gone (source_key TEXT PRIMARY KEY) WITHOUT ROWID;
@@ -197,6 +198,10 @@ class Catalogue:
             ),
         )  # fmt: skip
 
+    def is_unfilled(self, row_id: int) -> bool:
+        """Whether no worker filled a row."""
+        return self._db.execute("SELECT stamp IS NULL FROM files WHERE id = ?", (row_id,)).fetchone()[0] == 1
+
     def save_failure(self, row_id: int, reason: str) -> None:
         """Fill a row whose first pass ended in a reason (a crash, a time-out, an error)."""
         self._db.execute(
@@ -205,24 +210,35 @@ class Catalogue:
             (self._stamp, reason, row_id),
         )
 
-    def identifiers(self) -> Iterator[tuple[int, list[tuple[str, str, str | None]]]]:
-        """Identifiers of every row of this run that has some."""
-        query = "SELECT id, identifiers FROM files WHERE seen = ? AND identifiers IS NOT NULL ORDER BY id"
-        for row_id, text in self._db.execute(query, (self._run,)):
-            if found := json.loads(text):
-                yield row_id, [(value, klass, cue) for value, klass, cue in found]
+    def identifiers(self) -> Iterator[tuple[Entry, str | None, list[tuple[str, str, str | None]]]]:
+        """Every file ever seen, whose it is, and what its header identifies."""
+        query = f"SELECT {_COLUMNS}, subject_id, identifiers FROM files ORDER BY id"
+        for row in self._db.execute(query):
+            found = json.loads(row[-1]) if row[-1] else []
+            yield _entry(row[:-2]), row[-2], [(value, klass, cue) for value, klass, cue in found]
 
     def gone(self) -> set[str]:
         """Keys of members that a changed archive no longer has in this form."""
         return {row[0] for row in self._db.execute("SELECT source_key FROM gone")}
 
-    def save_keys(self, keys: Mapping[int, str]) -> None:
-        """Remember which source key a row has; what stood there before has been superseded."""
+    def save_keys(self, keys: Mapping[int, tuple[str, str | None]]) -> None:
+        """Remember the source key and the subject of rows; what stood there before has been superseded."""
         with self._transaction():
             self._db.execute("DELETE FROM gone")
             self._db.executemany(
-                "UPDATE files SET source_key = ? WHERE id = ?", [(key, row) for row, key in keys.items()]
+                "UPDATE files SET source_key = ?, subject_id = ? WHERE id = ?",
+                [(*value, row) for row, value in keys.items()],
             )
+
+    def save_subjects(self, subjects: Mapping[int, str | None]) -> bool:
+        """Remember whose file each row is, for the harvest; whether anything changed."""
+        before = self._db.total_changes
+        with self._transaction():
+            self._db.executemany(
+                "UPDATE files SET subject_id = ?1 WHERE id = ?2 AND subject_id IS NOT ?1",
+                [(who, row) for row, who in subjects.items()],
+            )
+        return self._db.total_changes > before
 
     # -- work items of the second pass --------------------------------------------------------------
 

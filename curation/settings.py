@@ -50,6 +50,8 @@ class IngestSettings(_Frozen):
     ----------
     key_frames, quality, pixels, limits
         Of the stages they are named after.
+    columns : dict
+        Column names of caption tables by role ("image", "caption", "subject"); others are guessed.
     exact_age : bool
         Write ages up to 89 in years instead of bands.
     near_duplicate_bits : int
@@ -62,6 +64,9 @@ class IngestSettings(_Frozen):
     quality: QualitySettings = QualitySettings()
     pixels: PixelSettings = PixelSettings()
     limits: ReadLimits = ReadLimits()
+    columns: dict[str, str] = Field(
+        default_factory=dict, description="column names of caption tables by role: image, caption, subject"
+    )
     exact_age: bool = Field(False, description="ages up to 89 in years instead of bands")
     near_duplicate_bits: int = Field(MAX_DISTANCE, ge=0, le=7, description="bits near duplicates differ by")
     run: RunSettings = RunSettings()

@@ -13,7 +13,7 @@ from usds.curation.executor import Job, LocalExecutor, WatchLimits
 from usds.curation.worker import WorkerSetup
 from usds.schemas.errors import ContentError
 
-HANDLERS = '''
+HANDLERS = """
 import os, signal, sys, time, warnings, errno
 from pathlib import Path
 from usds.curation.readers.base import MediaError
@@ -61,7 +61,7 @@ def refusing(setup):
 
 def dying(setup):
     os._exit(3)
-'''
+"""
 
 
 @pytest.fixture
@@ -77,7 +77,9 @@ def setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Wo
     return make
 
 
-def outcomes(setup: WorkerSetup, *jobs: tuple[str, ...], workers: int = 2, seconds: float = 30) -> dict[str, str]:
+def outcomes(
+    setup: WorkerSetup, *jobs: tuple[str, ...], workers: int = 2, seconds: float = 30
+) -> dict[str, str]:
     limits = WatchLimits(seconds=seconds, memory_bytes=500_000_000)
     with LocalExecutor(setup, workers=workers, limits=limits) as executor:
         done = list(executor.map([Job(items) for items in jobs]))
