@@ -123,7 +123,7 @@ def _safely(check: Callable[[], Iterator[Check]]) -> Iterator[Check]:
 
 def _dicom_codecs() -> Iterator[Check]:
     from pydicom import uid
-    from pydicom.pixels import get_decoder
+    from pydicom.pixels.decoders.base import get_decoder
 
     for name, title in _SYNTAXES:
         syntax = getattr(uid, name)

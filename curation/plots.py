@@ -20,7 +20,7 @@ PALETTE: Final = ("#2a78d6", "#1baf7a", "#eda100", "#8f8b84")
 WIDTH_INCHES: Final = 6.4
 BAR_INCHES: Final = 0.29
 LETTER_INCHES: Final = 0.082
-_STYLE: Final[dict[str, Any]] = {
+_STYLE: Final[dict[Any, Any]] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 10,
