@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -69,7 +68,7 @@ def sample_records(taxonomy: Taxonomy, n: int, seed: int = 0) -> list[Record]:
 
 
 def seconds(work: Callable[[], object], rounds: int, *, warm: bool = True) -> float:
-    """Median time of some rounds, after one that warms up unless a round takes long anyway."""
+    """Shortest of some rounds: on a shared machine, what the work itself takes."""
     if warm:
         work()
     times: list[float] = []
@@ -77,7 +76,7 @@ def seconds(work: Callable[[], object], rounds: int, *, warm: bool = True) -> fl
         start = time.perf_counter()
         work()
         times.append(time.perf_counter() - start)
-    return statistics.median(times)
+    return min(times)
 
 
 def pair_loops(records: Sequence[Record], prior: Similarity) -> np.ndarray[Any, Any]:
@@ -108,9 +107,8 @@ def target_figures(taxonomy: Taxonomy, batch: int, rounds: int) -> dict[str, flo
         packed = pack_labels(taxonomy, records)
         return batch_target(torch.from_numpy(packed.x), block, widths=taxonomy.widths)
 
-    start = time.perf_counter()
     loops = pair_loops(records, prior)
-    loop_seconds = time.perf_counter() - start
+    loop_seconds = seconds(lambda: pair_loops(records, prior), 2, warm=False)
     ours_seconds = seconds(ours, rounds)
     return {
         "batch": batch,
@@ -237,7 +235,7 @@ def graph_figures(taxonomy: Taxonomy, batch: int, rounds: int) -> dict[str, Any]
     peer = seconds(lambda: library_graphs(taxonomy, records), max(rounds // 2, 1)) * 1e3
     peer_encode = seconds(lambda: library(graphs).sum().backward(), rounds) * 1e3
     each = [library_graphs(taxonomy, [record]) for record in records]
-    peer_each = seconds(lambda: [library(graph).sum().backward() for graph in each], 1) * 1e3
+    peer_each = seconds(lambda: [library(graph).sum().backward() for graph in each], 1, warm=False) * 1e3
     with torch.no_grad():
         difference = float((library(graphs) - encoder(labels)).abs().max())
     return figures | {
@@ -268,7 +266,11 @@ def step_figures(taxonomy: Taxonomy, batch: int, rounds: int, towers: str) -> di
     scale = torch.tensor(14.3, requires_grad=True)
     block = torch.from_numpy(similarity(taxonomy).block())
     clip = ContrastiveLoss(LossSettings(kind="clip"), block, taxonomy.widths)
-    clip_seconds = seconds(lambda: clip(image, text, scale).total.backward(), 20)
+
+    def clip_only() -> None:
+        clip(image, text, scale).total.backward()
+
+    clip_seconds = seconds(clip_only, 20)
     plain_seconds = tower_seconds + clip_seconds
     figures |= {"plain_step_s": plain_seconds, "clip_loss_ms": clip_seconds * 1e3}
     captions = torch.arange(batch) // 2
