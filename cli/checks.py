@@ -91,10 +91,12 @@ def run_checks(dataset: Path, runs: Path) -> Iterator[Check]:
         yield _library(module, distribution, f"{what} will not work", mend, "fail")
     for module, distribution, what, mend in _OPTIONAL:
         yield _library(module, distribution, f"optional: {what}", mend, "warning")
-    for check in (_dicom_codecs, _text_models, _taxonomy, _gpu):
-        yield from _safely(check)
+    yield from _safely("DICOM codecs", _dicom_codecs)
+    yield from _safely("text models", _text_models)
+    yield from _safely("bundled taxonomy", _taxonomy)
+    yield from _safely("GPU", _gpu)
     yield from _places(dataset, runs)
-    yield from _key(dataset)
+    yield from _safely("key", lambda: _key(dataset))
 
 
 def _library(module: str, distribution: str, what: str, mend: str, status: Status) -> Check:
@@ -112,12 +114,11 @@ def _why(error: Exception) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _safely(check: Callable[[], Iterator[Check]]) -> Iterator[Check]:
+def _safely(name: str, check: Callable[[], Iterator[Check]]) -> Iterator[Check]:
     """A check that breaks is a failed line, not the end of the doctor."""
     try:
         yield from check()
     except Exception as error:  # noqa: BLE001 - see above
-        name = check.__name__.strip("_").replace("_", " ")
         yield Check("function", name, "fail", _why(error), "mend the libraries above first")
 
 
