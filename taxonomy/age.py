@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from .document import OverrideEntry
-from .lexicon import Context, PhraseSet
+from usds.taxonomy.document import OverrideEntry
+from usds.taxonomy.lexicon import Context, PhraseSet
 
 __all__ = ["AgeRule"]
 
@@ -17,10 +17,11 @@ _YOUNGER = re.compile(
     r"\b(?:\d{1,3}|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|few)[ -]{0,3}"
     r"(?:days?|weeks?|months?|mo|hours?)[ -]{0,3}(?:old\b|of[ -]age\b|of[ -]life\b)"
 )
-_WORDS = re.compile(r"\b(one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|"
-                    r"sixteen|seventeen)[ -]{1,3}years?[ -]{0,3}old\b")  # fmt: skip
-_NUMBERS = ("one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-            "seventeen").split()  # fmt: skip
+_NUMBERS: list[str] = [
+    *("one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
+    *("ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen"),
+]
+_WORDS = re.compile(rf"({'|'.join(_NUMBERS)})[ -]{{1,3}}years?[ -]{{0,3}}old")
 
 
 class AgeRule:
@@ -65,7 +66,9 @@ class AgeRule:
             infant = child and self.infant_cues.found_in(context)
         else:
             child = baby or min(ages) < self.rule.age_below_years
-            infant = baby or (child and (min(ages) < self.rule.infant_below_years or self.infant_cues.found_in(context)))
+            infant = baby or (
+                child and (min(ages) < self.rule.infant_below_years or self.infant_cues.found_in(context))
+            )
         if child and self.block.found_in(context):
             return False, False
         return child, infant

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .udt import Code, Taxonomy
+from usds.taxonomy.udt import Code, Taxonomy
 
 __all__ = ["header_labels"]
 
@@ -37,7 +37,9 @@ def header_labels(
     found: list[tuple[str, str, Code | None]] = []
     for dimension in taxonomy.dimensions:
         for label in dimension.labels:
-            code = next((wanted[c.scheme, c.value] for c in label.codes if (c.scheme, c.value) in wanted), None)
+            code = next(
+                (wanted[c.scheme, c.value] for c in label.codes if (c.scheme, c.value) in wanted), None
+            )
             if code is None and retired:
                 code = next((retired[v] for c in label.codes if (v := _retired(c)) in retired), None)
             if code is not None or (part and part in label.body_parts):

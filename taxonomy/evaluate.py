@@ -7,6 +7,7 @@ over the dimensions with gold support. A dangerous error is a gold-negated label
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,8 +16,7 @@ from typing import Any, cast
 import numpy as np
 
 from usds.schemas.errors import ContentError
-
-from .extract import Extraction, Extractor
+from usds.taxonomy.extract import Extraction, Extractor
 
 __all__ = ["Evaluation", "GoldRecord", "Score", "evaluate", "method_precision", "read_gold"]
 
@@ -107,7 +107,12 @@ def _record(line: str, place: str) -> GoldRecord:
 
 
 def evaluate(
-    extractor: Extractor, records: Sequence[GoldRecord], *, resamples: int = 1000, seed: int = 0, worst: int = 10
+    extractor: Extractor,
+    records: Sequence[GoldRecord],
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    worst: int = 10,
 ) -> Evaluation:
     """Compare the extractor with gold.
 
@@ -225,7 +230,9 @@ def _wilson(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:
 def _abstention(records: Sequence[GoldRecord], found: Sequence[Extraction]) -> tuple[int, int, int]:
     pairs = list(zip(records, found, strict=True))
     should = [extraction for record, extraction in pairs if record.abstain]
-    wrong = sum(1 for r, e in pairs if e.abstained is not None and (any(r.labels.values()) or r.abstain is False))
+    wrong = sum(
+        1 for r, e in pairs if e.abstained is not None and (any(r.labels.values()) or r.abstain is False)
+    )
     return sum(1 for e in should if e.abstained is not None), len(should), wrong
 
 
@@ -262,7 +269,7 @@ def method_precision(extractor: Extractor, records: Iterable[GoldRecord]) -> dic
 
 def _plain(value: object) -> object:
     if isinstance(value, float):
-        return None if value != value else value
+        return None if math.isnan(value) else value
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in cast("dict[object, object]", value).items()}
     if isinstance(value, (list, tuple)):

@@ -13,15 +13,15 @@ from functools import lru_cache
 from importlib import resources
 from typing import NamedTuple
 
-from .age import AgeRule
-from .assertion import Sweep
-from .fuzzy import Speller
-from .gate import Gate
-from .lexicon import Context, Lexicon, load_language
-from .normality import normal_facts
-from .normalise import Normalised, Tokens, normalise, tokenise
-from .rules import Fact, RuleBook
-from .udt import Taxonomy
+from usds.taxonomy.age import AgeRule
+from usds.taxonomy.assertion import Sweep
+from usds.taxonomy.fuzzy import Speller
+from usds.taxonomy.gate import Gate
+from usds.taxonomy.lexicon import Context, Lexicon, load_language
+from usds.taxonomy.normalise import Normalised, Tokens, normalise, tokenise
+from usds.taxonomy.normality import normal_facts
+from usds.taxonomy.rules import Fact, RuleBook
+from usds.taxonomy.udt import Taxonomy
 
 __all__ = ["Evidence", "Extraction", "Extractor", "Span", "explain"]
 
@@ -190,7 +190,9 @@ class Extractor:
                 else:
                     labels[fact.dimension] = {fact.label}
         order = self.order
-        rows = sorted(evidence.values(), key=lambda e: (e.start, e.end, order[e.dimension], e.label, e.assertion))
+        rows = sorted(
+            evidence.values(), key=lambda e: (e.start, e.end, order[e.dimension], e.label, e.assertion)
+        )
         present = self._sets(found["present"])
         negated = self._sets(found["negated"])
         conflict = any(set(present.get(d, ())) & set(labels) for d, labels in negated.items())

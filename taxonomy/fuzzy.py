@@ -9,15 +9,30 @@ from __future__ import annotations
 
 from rapidfuzz.distance import OSA
 
-from .lexicon import Hit, Item, Mark
-from .udt import Form, Taxonomy
+from usds.taxonomy.lexicon import Hit, Item, Mark
+from usds.taxonomy.udt import Form, Taxonomy
 
 __all__ = ["Speller"]
 
 MIN_LENGTH = 8
 _CACHE = 50_000
 # A prefix that turns the meaning round; a word that begins so is never the correction of one that does not.
-_REVERSING = ("hypo", "hyper", "iso", "an", "a", "non", "un", "in", "ir", "intra", "extra", "inter", "sub", "supra")
+_REVERSING = (
+    "hypo",
+    "hyper",
+    "iso",
+    "an",
+    "a",
+    "non",
+    "un",
+    "in",
+    "ir",
+    "intra",
+    "extra",
+    "inter",
+    "sub",
+    "supra",
+)
 
 
 class Speller:
@@ -59,7 +74,10 @@ class Speller:
     def _target(self, form: Form, item: Item) -> None:
         word = form.text.lower()
         plain = not (form.require or form.block or form.case)
-        if not (word.isalpha() and len(word) >= MIN_LENGTH and plain) or form.group in ("misspellings", "regions"):
+        if not (word.isalpha() and len(word) >= MIN_LENGTH and plain) or form.group in (
+            "misspellings",
+            "regions",
+        ):
             return
         mark = self.marks.setdefault(word, Mark())
         if all(other.dimension != item.dimension for other, _ in mark.labels):
@@ -105,7 +123,9 @@ class Speller:
             for target in self.targets.get((word[0], size), ())
             if OSA.distance(word, target, score_cutoff=1) <= 1
         ]
-        labels = {tuple((item.dimension, item.label) for item, _ in self.marks[target].labels) for target in near}
+        labels = {
+            tuple((item.dimension, item.label) for item, _ in self.marks[target].labels) for target in near
+        }
         if len(labels) != 1 or _inflected(word, near[0]):
             return None
         return near[0]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from .lexicon import Hit, Language
-from .normalise import Normalised
+from usds.taxonomy.lexicon import Hit, Language
+from usds.taxonomy.normalise import Normalised
 
 __all__ = ["Gate"]
 

@@ -14,10 +14,20 @@ from typing import Any, cast
 
 import yaml
 
-from .normalise import normalise, tokenise
-from .udt import Form, Taxonomy, expand
+from usds.taxonomy.normalise import normalise, tokenise
+from usds.taxonomy.udt import Form, Taxonomy, expand
 
-__all__ = ["Context", "Hit", "Item", "Language", "Lexicon", "Mark", "PhraseSet", "load_language", "phrase_tokens"]
+__all__ = [
+    "Context",
+    "Hit",
+    "Item",
+    "Language",
+    "Lexicon",
+    "Mark",
+    "PhraseSet",
+    "load_language",
+    "phrase_tokens",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +58,7 @@ class Mark:
     plain: bool = True
     simple: bool = False  # no condition at all; set when the lexicon is complete
 
+
 @dataclass(slots=True)
 class Hit:
     """A phrase found in a text: half-open token span, and what it means there."""
@@ -58,7 +69,7 @@ class Hit:
     labels: list[tuple[Item, Form]]
 
 
-Node = list[Any]  # [Mark or None, dict of token -> Node or None]
+Node = Any  # list of [Mark or None, dict of token -> Node or None]
 
 
 @dataclass(frozen=True)
@@ -75,7 +86,8 @@ def load_language() -> Language:
     """Load the bundled English cues."""
     folder = resources.files("usds.taxonomy.data")
     data = yaml.load(
-        (folder / "english.yaml").read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        (folder / "english.yaml").read_text(encoding="utf-8"),
+        Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader),
     )
     words = json.loads((folder / "words.json").read_text(encoding="utf-8"))
     return Language(
@@ -156,7 +168,15 @@ class Lexicon:
         normal = taxonomy.document.normal
         if normal is None:
             return
-        for role in ("words", "phrases", "negated_words", "abnormality", "attributes", "objects", "comparator"):
+        for role in (
+            "words",
+            "phrases",
+            "negated_words",
+            "abnormality",
+            "attributes",
+            "objects",
+            "comparator",
+        ):
             for pattern in getattr(normal, role):
                 for text in expand(pattern):
                     _append(self._mark(text).normals, role)
@@ -216,7 +236,9 @@ class Lexicon:
                 if j - i == len(words):
                     continue
                 mark = self._lookup(words[i:j])
-                if mark is not None and (mark.ignore or any(i.dimension not in taken for i, _ in mark.labels)):
+                if mark is not None and (
+                    mark.ignore or any(i.dimension not in taken for i, _ in mark.labels)
+                ):
                     hits.append(Hit(i, j, mark, [] if mark.ignore else list(mark.labels)))
                     break
         return hits
@@ -344,7 +366,9 @@ class Context:
             return True
         _, starts, ends = self.tokens
         found = self.text[starts[first] : ends[last - 1]]
-        return found == written or "".join(filter(str.isalnum, found)) == "".join(filter(str.isalnum, written))
+        return found == written or "".join(filter(str.isalnum, found)) == "".join(
+            filter(str.isalnum, written)
+        )
 
     def allows(self, form: Form, first: int, last: int) -> bool:
         """Whether the conditions of a form hold here."""

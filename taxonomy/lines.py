@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
-from .extract import Extraction, Extractor
-from .normalise import sanitise
+from usds.taxonomy.extract import Extraction, Extractor
+from usds.taxonomy.normalise import sanitise
 
 __all__ = ["LineError", "annotate_lines", "labels_jsonl", "result_record"]
 
@@ -35,7 +35,9 @@ def result_record(identifier: object, extraction: Extraction) -> dict[str, Any]:
     }
 
 
-def annotate_lines(extractor: Extractor, lines: Iterable[str | bytes]) -> Iterator[dict[str, Any] | LineError]:
+def annotate_lines(
+    extractor: Extractor, lines: Iterable[str | bytes]
+) -> Iterator[dict[str, Any] | LineError]:
     """Label {id, text} lines one by one, in order.
 
     Parameters

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .assertion import Mention, Normality, Sweep
-from .lexicon import Context, Hit
-from .rules import Fact, RuleBook
+from usds.taxonomy.assertion import Mention, Normality, Sweep
+from usds.taxonomy.lexicon import Context, Hit
+from usds.taxonomy.rules import Fact, RuleBook
 
 __all__ = ["normal_facts"]
 
@@ -115,7 +115,7 @@ def _attributes(hits: list[Hit], start: int) -> int:
 
 
 def _predicate(sweep: Sweep, index: int) -> bool:
-    """"The liver is normal": look left over the verb for what is called normal."""
+    """ "The liver is normal": look left over the verb for what is called normal."""
     hits = sweep.hits
     verb = False
     attributes = 0

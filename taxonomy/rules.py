@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from .assertion import Mention
-from .document import SiteEntry
-from .lexicon import Context, Item, PhraseSet
-from .udt import Label, Taxonomy
+from usds.taxonomy.assertion import Mention
+from usds.taxonomy.document import SiteEntry
+from usds.taxonomy.lexicon import Context, Item, PhraseSet
+from usds.taxonomy.udt import Label, Taxonomy
 
 __all__ = ["Fact", "RuleBook"]
 
@@ -43,14 +43,17 @@ class RuleBook:
         self.site_dimensions = frozenset(d.name for d in taxonomy.dimensions if d.role == "site")
         self.system_dimensions = frozenset(d.name for d in taxonomy.dimensions if d.role == "system")
         self.compounds = document.compounds
-        self.on_negation = {c.heads: c for c in document.compounds if c.when_negated and self._known(c.dimension, c.label)}
+        self.on_negation = {
+            c.heads: c for c in document.compounds if c.when_negated and self._known(c.dimension, c.label)
+        }
         self.combinations = tuple(
             rule for rule in document.combinations if all(self._known(*key) for key in (*rule.all, *rule.add))
         )
         self.combined = frozenset(key for rule in self.combinations for key in rule.all)
         self.ancestors = {key: self._ancestors(key) for key in self.labels}
         self.sites = tuple(
-            (rule, PhraseSet(rule.cues), PhraseSet((*rule.block, *rule.excepted_by))) for rule in document.sites
+            (rule, PhraseSet(rule.cues), PhraseSet((*rule.block, *rule.excepted_by)))
+            for rule in document.sites
         )
         self.unless = {rule.id: PhraseSet(rule.unless) for rule in self.combinations}
         self.comparator = PhraseSet(document.normal.comparator if document.normal else ())
@@ -86,7 +89,9 @@ class RuleBook:
                 rule = self.compounds[mention.modifier]
                 if self._known(rule.dimension, rule.label):
                     name = f"compound/{rule.id}"
-                    facts.append(Fact(rule.dimension, rule.label, mention.assertion, mention, name, mention.method))
+                    facts.append(
+                        Fact(rule.dimension, rule.label, mention.assertion, mention, name, mention.method)
+                    )
             elif mention.head and mention.assertion == "negated" and mention.head in self.on_negation:
                 rule = self.on_negation[mention.head]
                 facts.append(
@@ -96,7 +101,13 @@ class RuleBook:
 
     def _fact(self, item: Item, mention: Mention) -> Fact:
         return Fact(
-            item.dimension, item.label, mention.assertion, mention, mention.rule_id, mention.method, item.region
+            item.dimension,
+            item.label,
+            mention.assertion,
+            mention,
+            mention.rule_id,
+            mention.method,
+            item.region,
         )
 
     # ---- combinations -------------------------------------------------------------------------------------

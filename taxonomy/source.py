@@ -89,7 +89,9 @@ def read_source(path: Path, name: str | None = None) -> Source:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise TaxonomyError(f"cannot be read ({error.strerror}); name an existing YAML file", file=file) from error
+        raise TaxonomyError(
+            f"cannot be read ({error.strerror}); name an existing YAML file", file=file
+        ) from error
     except UnicodeDecodeError as error:
         raise TaxonomyError(f"is not UTF-8 text (byte {error.start}); save it as UTF-8", file=file) from error
     return parse_source(text, file)
@@ -116,7 +118,9 @@ def parse_source(text: str, file: str) -> Source:
     return Source(file=file, text=text, data=data, lines=lines)
 
 
-def _index(root: yaml.Node, at: tuple[str | int, ...], lines: dict[tuple[str | int, ...], int], file: str) -> None:
+def _index(
+    root: yaml.Node, at: tuple[str | int, ...], lines: dict[tuple[str | int, ...], int], file: str
+) -> None:
     """Record the line of each node; refuse a repeated key, which YAML would silently overwrite."""
     stack: list[tuple[yaml.Node, tuple[str | int, ...]]] = [(root, at)]
     while stack:

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 
 from pydantic import ValidationError
 
-from .document import Document
-from .source import Source, TaxonomyError
-from .udt import expand
+from usds.taxonomy.document import Document
+from usds.taxonomy.source import Source, TaxonomyError
+from usds.taxonomy.udt import expand
 
 __all__ = ["check_document"]
 
@@ -36,7 +36,8 @@ def check_document(source: Source) -> Document:
 
 
 def _shape_error(source: Source, error: ValidationError) -> TaxonomyError:
-    first = min(error.errors(), key=lambda e: source.line([p for p in e["loc"] if p is not None]) or 0)
+    # A misspelt key is also a missing one: the unknown name says more.
+    first = min(error.errors(), key=lambda e: (e["type"] == "missing", source.line(e["loc"]) or 0))
     path: Path = first["loc"]
     where = ".".join(str(part) for part in path)
     kind = first["type"]
@@ -51,7 +52,7 @@ def _shape_error(source: Source, error: ValidationError) -> TaxonomyError:
 
 
 def _nearest(key: str, path: Path) -> str:
-    from .document import DimensionEntry, LabelEntry
+    from usds.taxonomy.document import DimensionEntry, LabelEntry
 
     model = Document
     if "labels" in path:

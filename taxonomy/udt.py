@@ -10,10 +10,19 @@ from functools import cached_property
 from importlib import resources
 from pathlib import Path
 
-from .document import Document, FormEntry, LabelEntry
-from .source import Source, TaxonomyError, parse_source, read_source
+from usds.taxonomy.document import Document, FormEntry, LabelEntry
+from usds.taxonomy.source import Source, TaxonomyError, parse_source, read_source
 
-__all__ = ["Code", "Dimension", "Form", "Label", "Taxonomy", "TaxonomyError", "bundled_names", "load_taxonomy"]
+__all__ = [
+    "Code",
+    "Dimension",
+    "Form",
+    "Label",
+    "Taxonomy",
+    "TaxonomyError",
+    "bundled_names",
+    "load_taxonomy",
+]
 
 # Group of a form in the file -> extraction method that its evidence carries.
 METHODS: Mapping[str, str] = {
@@ -144,7 +153,9 @@ class Taxonomy:
         try:
             return self._by_name[name]
         except KeyError:
-            raise KeyError(f"no dimension '{name}' in taxonomy {self.id}; it has {', '.join(self._by_name)}") from None
+            raise KeyError(
+                f"no dimension '{name}' in taxonomy {self.id}; it has {', '.join(self._by_name)}"
+            ) from None
 
     def label(self, dimension: str, label: str) -> Label:
         """One label; KeyError when the dimension does not hold it."""
@@ -203,7 +214,9 @@ def load_taxonomy(name_or_path: str | Path) -> Taxonomy:
 
 def build_taxonomy(source: Source) -> Taxonomy:
     """Check a parsed file and turn it into a :class:`Taxonomy`."""
-    from .structure import check_document  # the checks need the models above, not the other way round
+    from usds.taxonomy.structure import (
+        check_document,  # the checks need the models above, not the other way round
+    )
 
     document = check_document(source)
     canonical = json.dumps(source.data, sort_keys=True, ensure_ascii=False, separators=(",", ":"))

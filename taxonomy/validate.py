@@ -14,11 +14,11 @@ from typing import Any
 
 from rapidfuzz.distance import OSA
 
-from .document import Document
-from .fuzzy import MIN_LENGTH
-from .lexicon import phrase_tokens
-from .source import Source, TaxonomyError, parse_source, read_source
-from .udt import Taxonomy, build_taxonomy, bundled_names, load_taxonomy
+from usds.taxonomy.document import Document
+from usds.taxonomy.fuzzy import MIN_LENGTH
+from usds.taxonomy.lexicon import phrase_tokens
+from usds.taxonomy.source import Source, TaxonomyError, parse_source, read_source
+from usds.taxonomy.udt import Taxonomy, build_taxonomy, bundled_names, load_taxonomy
 
 __all__ = ["Finding", "json_schema", "validate_taxonomy"]
 
@@ -56,7 +56,12 @@ def validate_taxonomy(name_or_path: str | Path) -> list[Finding]:
     except TaxonomyError as error:
         place = error.file if error.line is None else f"{error.file}, line {error.line}"
         return [Finding("error", error.file, error.line, str(error).removeprefix(f"{place}: "))]
-    warnings = [*_shared_forms(taxonomy), *_codes(taxonomy), *_neighbours(taxonomy), *_dangling(taxonomy.document)]
+    warnings = [
+        *_shared_forms(taxonomy),
+        *_codes(taxonomy),
+        *_neighbours(taxonomy),
+        *_dangling(taxonomy.document),
+    ]
     findings = [Finding("warning", source.file, source.line(path), text) for text, path in warnings]
     return sorted(findings, key=lambda finding: (finding.line or 0, finding.text))
 
@@ -122,7 +127,10 @@ def _neighbours(taxonomy: Taxonomy) -> Iterator[Problem]:
                 if words[other][:2] == (dimension_name, label_name) or (size == len(word) and other <= word):
                     continue
                 if words[other][0] == dimension_name and OSA.distance(word, other, score_cutoff=1) <= 1:
-                    yield f"'{word}' and '{other}' ({words[other][1]}) are one slip apart; neither is corrected", path
+                    yield (
+                        f"'{word}' and '{other}' ({words[other][1]}) are one slip apart; neither is corrected",
+                        path,
+                    )
 
 
 def _dangling(document: Document) -> Iterator[Problem]:
@@ -141,7 +149,10 @@ def _dangling(document: Document) -> Iterator[Problem]:
         if missing:
             yield f"rule '{rule.id}' is about the unknown label '{missing[0][1]}'", ("combinations", k)
     if document.normal is not None and (document.normal.dimension, document.normal.label) not in names:
-        yield f"the unknown label '{document.normal.label}' cannot mean normal appearance", ("normal", "label")
+        yield (
+            f"the unknown label '{document.normal.label}' cannot mean normal appearance",
+            ("normal", "label"),
+        )
 
 
 def json_schema() -> str:

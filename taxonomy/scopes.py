@@ -1,0 +1,290 @@
+"""Scopes: how far a cue reaches, and what ends it.
+
+State of one pass over the phrases of a caption. Scopes never cross a sentence; commas, conjunctions, prepositions
+and verbs end them by the rules below.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from usds.taxonomy.lexicon import Hit, Item
+from usds.taxonomy.normalise import Tokens
+from usds.taxonomy.udt import Form
+
+__all__ = ["Mention", "Normality", "Scopes"]
+
+_NEAR = 3  # tokens between a verb and the cue it belongs to ("is no longer seen")
+_AHEAD = 14  # phrases that are looked at to see whether a list goes on
+_ABBREVIATED = frozenset(
+    ["fig", "figs", "dr", "prof", "approx", "vs", "al", "ca", "cf", "resp", "st", "mr", "mrs"]
+)
+_LIST_ENDS = frozenset(
+    ["period", "stop", "semicolon", "but", "break", "verb", "with", "comma_with", "negation"]
+)
+_AFTER = frozenset(["negation_after", "uncertain_after"])
+
+
+@dataclass(slots=True)
+class Mention:
+    """One label found at one place, with what the caption says about it.
+
+    `first` and `last` are the half-open token span; `head` names the group of a bare head word such as "flow",
+    which is no label until a rule makes one of it; `abnormal` marks a word that forbids normal appearance.
+    """
+
+    first: int
+    last: int
+    sentence: int
+    assertion: str
+    item: Item | None = None
+    form: Form | None = None
+    cue: tuple[int, int] | None = None
+    head: str | None = None
+    abnormal: bool = False
+    method: str = ""
+    rule_id: str = ""
+    score: float = 100.0
+    modifier: int = -1
+
+
+@dataclass(slots=True)
+class Normality:
+    """A word about normality, for the rules of normal appearance."""
+
+    hit: int
+    roles: list[str]
+    sentence: int
+    state: str
+
+
+class Scopes:
+    """Open scopes at the current place of a pass."""
+
+    def __init__(self, hits: list[Hit], tokens: Tokens, text: str) -> None:
+        self.hits = hits
+        self.tokens = tokens
+        self.text = text
+        self.mentions: list[Mention] = []
+        self.sentence = 0
+        self.sentence_starts = [0]
+        self.other: Hit | None = None
+        self.sentence_has_ultrasound = False
+        self.last_ultrasound = -99
+        self.new_clause()
+
+    # ---- scopes -------------------------------------------------------------------------------------------
+
+    def new_clause(self) -> None:
+        self.negation: Hit | None = None
+        self.negation_limit = 1 << 60
+        self.suspended = False
+        self.verb_in_negation = False
+        self.doubt: Hit | None = None
+        self.doubt_list = False
+        self.doubt_nouns_only = False
+        self.doubt_sites = True
+        self.doubt_paused = False
+        self.past: Hit | None = None
+        self.past_adverb: Hit | None = None
+        self.hypothesis: Hit | None = None
+        self.landmark: Hit | None = None
+        self.new_subject()
+
+    def new_subject(self) -> None:
+        self.subject = len(self.mentions)
+        self.comma = len(self.mentions)
+        self.conjunction = False
+        self.preposition: int | None = None
+        self.pending_modifier: tuple[int, Hit, Mention | None] | None = None
+        self.pending_head: Mention | None = None
+
+    def end_negation(self) -> None:
+        self.negation = None
+        self.suspended = False
+        self.verb_in_negation = False
+        self.negation_limit = 1 << 60
+
+    def end_doubt(self) -> None:
+        self.doubt = None
+        self.doubt_list = False
+        self.doubt_nouns_only = False
+        self.doubt_sites = True
+        self.doubt_paused = False
+
+    # ---- terminators --------------------------------------------------------------------------------------
+
+    def on_period(self, index: int, hit: Hit) -> None:
+        at = hit.first
+        words, starts, ends = self.tokens.words, self.tokens.starts, self.tokens.ends
+        if at + 1 < len(words):
+            before = words[at - 1] if at else ""
+            glued = starts[at + 1] == ends[at]
+            capital = self.text[starts[at + 1]].isupper()
+            if glued and not capital:
+                return
+            if before in _ABBREVIATED or (len(before) == 1 and before.isalpha() and not capital):
+                return
+        self.on_stop(index, hit)
+
+    def on_stop(self, index: int, hit: Hit) -> None:
+        del index
+        self.sentence += 1
+        self.sentence_starts.append(hit.last)
+        if self.sentence_has_ultrasound and self.other is not None:
+            self.other = None
+        self.sentence_has_ultrasound = False
+        self.last_ultrasound = -99
+        self.new_clause()
+
+    def on_clause(self, index: int, hit: Hit) -> None:
+        del index, hit
+        self.new_clause()
+
+    def on_colon(self, index: int, hit: Hit) -> None:
+        del index, hit
+        self.end_doubt()
+        self.past = None
+        self.past_adverb = None
+        self.hypothesis = None
+        self.landmark = None
+        self.end_negation()
+        self.new_subject()
+
+    def on_and_the(self, index: int, hit: Hit) -> None:
+        del index, hit
+        self.end_negation()
+        self.end_doubt()
+        self.past = None
+        self.new_subject()
+
+    def on_affirm(self, index: int, hit: Hit) -> None:
+        del index, hit
+        self.end_negation()
+        self.landmark = None
+
+    def on_with(self, index: int, hit: Hit) -> None:
+        del index
+        self.end_doubt()
+        self.past = None
+        self.hypothesis = None
+        self.past_adverb = None
+        self.landmark = None
+        if self.negation is not None and self.tokens.words[self.negation.first] == "without":
+            self.end_negation()
+        if self.preposition is None and len(self.mentions) > self.subject:
+            self.preposition = len(self.mentions)
+        self.comma = len(self.mentions)
+        self.pending_head = None
+        del hit
+
+    def on_comma_with(self, index: int, hit: Hit) -> None:
+        self.on_with(index, hit)
+        self.end_negation()
+
+    def on_verb(self, index: int, hit: Hit) -> None:
+        following = self.hits[index + 1] if index + 1 < len(self.hits) else None
+        if following is not None and following.first - hit.last <= _NEAR and _looks_back(following):
+            return
+        if self.doubt is not None and self.since(self.doubt):
+            self.end_doubt()
+        if self.past is not None and self.since(self.past):
+            self.past = None
+        self.hypothesis = None
+        self.landmark = None
+        self.past_adverb = None
+        if self.negation is not None and self.since(self.negation):
+            self.verb_in_negation = True
+        head = self.pending_head
+        self.new_subject()
+        self.pending_head = head
+
+    def since(self, cue: Hit) -> bool:
+        return bool(self.mentions) and self.mentions[-1].first >= cue.last
+
+    def on_in(self, index: int, hit: Hit) -> None:
+        del index
+        if self.negation is not None and self.since(self.negation):
+            self.suspended = True
+        if self.doubt is not None and self.since(self.doubt):
+            self.doubt_sites = False
+            self.doubt_paused = not self.doubt_list
+        if self.landmark is not None and self.tokens.words[hit.first] in ("in", "within", "inside"):
+            self.landmark = None
+        if self.preposition is None and len(self.mentions) > self.subject:
+            self.preposition = len(self.mentions)
+
+    def on_comma(self, index: int, hit: Hit) -> None:
+        self.landmark = None
+        self.hypothesis = None
+        self.past_adverb = None
+        self.pending_head = None
+        if self.pending_modifier is not None and self.pending_modifier[1].last != hit.first:
+            self.pending_modifier = None
+        continues = self.list_goes_on(index)
+        if self.past is not None and not continues:
+            self.past = None
+        if self.doubt is not None and not self.doubt_list:
+            if continues:
+                self.doubt_nouns_only = True
+            elif self.since(self.doubt):
+                self.end_doubt()
+        if (
+            self.negation is not None
+            and self.since(self.negation)
+            and not self.negation_goes_on(index, continues)
+        ):
+            self.end_negation()
+        self.comma = len(self.mentions)
+        self.conjunction = False
+
+    def on_and(self, index: int, hit: Hit) -> None:
+        del hit
+        self.conjunction = True
+        if self.negation is None or not self.since(self.negation):
+            return
+        if self.verb_in_negation or self.suspended or self.changes_kind(index):
+            self.end_negation()
+
+    def on_or(self, index: int, hit: Hit) -> None:
+        del index, hit
+        self.conjunction = True
+        self.suspended = False
+        self.doubt_paused = False
+
+    def list_goes_on(self, index: int) -> str:
+        """The conjunction that ends the list after this comma, or an empty string."""
+        for hit in self.hits[index + 1 : index + 1 + _AHEAD]:
+            for cue in hit.mark.cues:
+                if cue in ("or", "and"):
+                    return cue
+                if cue in _LIST_ENDS:
+                    return ""
+        return ""
+
+    def negation_goes_on(self, index: int, conjunction: str) -> bool:
+        if self.verb_in_negation and conjunction != "or":
+            return False
+        if conjunction == "or":
+            return True
+        if conjunction == "and":
+            return not self.changes_kind(index)
+        upcoming = self.next_item(index)
+        last = self.mentions[-1].item if self.mentions else None
+        return upcoming is not None and last is not None and upcoming.dimension == last.dimension
+
+    def changes_kind(self, index: int) -> bool:
+        """Whether the next label is an adjective where the denied one was a noun: a new statement."""
+        upcoming = self.next_item(index)
+        last = self.mentions[-1].item if self.mentions else None
+        return upcoming is not None and upcoming.adjectival and not (last is not None and last.adjectival)
+
+    def next_item(self, index: int) -> Item | None:
+        for hit in self.hits[index + 1 : index + 1 + _AHEAD]:
+            if hit.labels:
+                return hit.labels[0][0]
+        return None
+
+
+def _looks_back(hit: Hit) -> bool:
+    return any(cue in _AFTER for cue in hit.mark.cues)

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import pytest
+
+from usds.taxonomy.source import parse_source
+from usds.taxonomy.udt import TaxonomyError, build_taxonomy, expand, load_taxonomy
+
+SMALL = """id: mine
+version: "1"
+dimensions:
+  - name: system
+    title: System
+    role: system
+    labels:
+      - name: Neck
+  - name: site
+    title: Site
+    role: site
+    parent_dimension: system
+    labels:
+      - name: Thyroid
+        parent: Neck
+"""
+
+
+def build(text):
+    return build_taxonomy(parse_source(text, "mine.yaml"))
+
+
+def test_bundled_taxonomy_has_the_published_vocabularies(udt):
+    assert udt.widths == (9, 52, 5, 7, 2, 5, 6, 2, 5)
+    assert udt.vocabulary("vascularity")[2] == "no vascularity"
+    assert udt.parent_of("organ", "Lymph nodes") == ("body_system", "Head and Neck")
+    assert udt.parent_of("organ", "Skull") == ("body_system", "Musculoskeletal Joints and Tendons")
+
+
+def test_bundled_taxonomy_has_at_least_1500_surface_forms(udt):
+    assert len({form.text.lower() for _, _, form in udt.forms()}) >= 1500
+
+
+def test_set_name_is_id_and_eight_digits_of_the_hash(udt):
+    assert udt.set_name == f"udt-{udt.content_hash[:8]}"
+
+
+def test_hash_depends_on_content_not_on_layout():
+    spaced = SMALL.replace("title: Neck", "title:   Neck") + "\n# a comment\n"
+    assert build(SMALL).content_hash == build(spaced).content_hash
+    assert build(SMALL).content_hash != build(SMALL.replace("Thyroid", "Larynx")).content_hash
+
+
+def test_prompts_name_the_label(udt):
+    assert udt.prompts("organ", "Liver")[0] == "an ultrasound image of the liver"
+
+
+def test_a_file_wins_over_the_bundled_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "udt.yaml").write_text(SMALL, encoding="utf-8")
+    assert load_taxonomy("udt.yaml").id == "mine"
+    assert load_taxonomy("udt").id == "udt"
+
+
+def test_expand_nests():
+    assert expand("{well|sharp[ly]} defined") == ["well defined", "sharp defined", "sharply defined"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("id: mine", "id: [mine", r"mine\.yaml, line \d+: not valid YAML"),
+        ('version: "1"', "version: 1", r"line 2: 'version' has a wrong value of type int"),
+        (
+            "      - name: Neck",
+            "      - name: Neck\n      - name: Neck",
+            r"line 9: label 'Neck' stands twice",
+        ),
+        ("parent: Neck", "parent: Nekc", r"line 15: unknown parent 'Nekc'.*did you mean 'Neck'"),
+        ("labels:\n      - name: Neck", "labels: []", r"line 7: 'labels' is empty"),
+        ("title: Site", "tilte: Site", r"line 9: unknown key 'tilte'; did you mean 'title'"),
+        (
+            "      - name: Thyroid",
+            "      - name: Thyroid\n        synonyms: ['{a|b']",
+            r"line 15: bad surface form",
+        ),
+        (
+            "    title: System\n",
+            "    title: System\n    title: Again\n",
+            r"line 6: the key 'title' stands twice",
+        ),
+    ],
+    ids=["yaml", "type", "duplicate", "parent", "empty", "key", "form", "repeated-key"],
+)
+def test_bad_file_is_refused_with_its_line(old, new, message):
+    assert old in SMALL
+    with pytest.raises(TaxonomyError, match=message):
+        build(SMALL.replace(old, new, 1))
+
+
+def test_cycle_of_parents_is_refused():
+    text = SMALL.replace(
+        "      - name: Neck",
+        "      - name: Neck\n        parent: Head\n      - name: Head\n        parent: Neck",
+    )
+    with pytest.raises(TaxonomyError, match=r"line \d+: cycle of parents: Neck -> Head -> Neck"):
+        build(text)
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(TaxonomyError, match=r"nowhere\.yaml: cannot be read"):
+        load_taxonomy(tmp_path / "nowhere.yaml")
