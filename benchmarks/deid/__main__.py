@@ -22,7 +22,9 @@ def main() -> int:
     parser.add_argument("--split", choices=("tune", "test"), default="test")
     parser.add_argument("--scenes", type=int, default=80, help="generated scenes")
     parser.add_argument("--first", type=int, default=0, help="skip scenes before this one")
-    parser.add_argument("--real", type=Path, action="append", default=[], help="folder of pictures without text")
+    parser.add_argument(
+        "--real", type=Path, action="append", default=[], help="folder of pictures without text"
+    )
     parser.add_argument("--real-scenes", type=int, default=20, help="real scenes a folder")
     parser.add_argument("--tool", choices=("usds", "tesseract"), default="usds")
     parser.add_argument("--misses", action="store_true", help="list the strings that survived")
@@ -67,17 +69,23 @@ def run(tool: Tool, scenes: Iterator[Scene]) -> Tally:
 
 def text(report: dict[str, Any]) -> str:
     """A table for people."""
-    lines = [f"{report['tool']} on the {report['split']} scenes", "", f"{'strings':<18}{'removed':>10}  95 % interval"]
+    lines = [
+        f"{report['tool']} on the {report['split']} scenes",
+        "",
+        f"{'strings':<18}{'removed':>10}  95 % interval",
+    ]
     for name, row in report["recall"].items():
         lines.append(
-            f"{name:<18}{row['hits']:>5}/{row['n']:<5}{row['share']:.3f}  [{row['low']:.3f}, {row['high']:.3f}]"
+            f"{name:<18}{row['hits']:>5}/{row['n']:<5}{row['share']:.3f}  "
+            f"[{row['low']:.3f}, {row['high']:.3f}]"
         )
     for name in ("false_redaction", "area_iou"):
         row = report[name]
         if row["n"]:
             lines.append(
                 f"{name}: mean {row['mean']:.4f}, median {row['median']:.4f}, "
-                f"5-95 % {row['p05']:.4f}-{row['p95']:.4f}, {row['least']:.4f}-{row['worst']:.4f} (n={row['n']})"
+                f"5-95 % {row['p05']:.4f}-{row['p95']:.4f}, "
+                f"range {row['least']:.4f}-{row['worst']:.4f} (n={row['n']})"
             )
     for name, row in report["outcomes"].items():
         lines.append(f"{name} scenes: {row}")

@@ -95,7 +95,12 @@ def tissue(size: tuple[int, int], rng: np.random.Generator, gain: float) -> NDAr
         level, slope = rng.uniform(0.05, 0.95), rng.uniform(-0.12, 0.12)
         width = rng.uniform(0.004, 0.05)
         strength += rng.uniform(-0.5, 2.2) * np.exp(-(((depth - level - slope * x) / width) ** 2))
-    cy, cx, ry, rx = rng.uniform(0.3, 0.7), rng.uniform(0.35, 0.65), rng.uniform(0.05, 0.14), rng.uniform(0.04, 0.1)
+    cy, cx, ry, rx = (
+        rng.uniform(0.3, 0.7),
+        rng.uniform(0.35, 0.65),
+        rng.uniform(0.05, 0.14),
+        rng.uniform(0.04, 0.1),
+    )
     inside = ((depth - cy) / ry) ** 2 + ((x - cx) / rx) ** 2 < 1
     strength = np.where(inside, rng.uniform(0.03, 0.5), np.maximum(strength, 0.2))
     behind = (np.abs(x - cx) < rx) & (depth > cy)
@@ -115,7 +120,9 @@ def _speckle(
     return cast(NDArray[np.float32], envelope / envelope.mean())
 
 
-def scan(shape: Shape, size: tuple[int, int], rng: np.random.Generator, *, doppler: bool, gain: float) -> Echo:
+def scan(
+    shape: Shape, size: tuple[int, int], rng: np.random.Generator, *, doppler: bool, gain: float
+) -> Echo:
     """One frame."""
     area = outline(shape, size, rng)
     grey = np.clip(tissue(size, rng, gain), 3, 255) * area

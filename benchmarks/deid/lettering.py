@@ -21,13 +21,43 @@ SIZES = (6, 7, 8, 9, 10, 12, 14, 16, 18, 20, 24, 28)
 """Height of a capital letter, in pixels."""
 
 NAMES = (
-    "SMITH, JOHN", "Garcia Maria", "O'NEILL SEAN", "Nguyen Thi Lan", "MUELLER^HANS", "Łukasz Żak", "Иванова Анна",
+    "SMITH, JOHN", "Garcia Maria", "O'NEILL SEAN", "Nguyen Thi Lan", "MUELLER^HANS", "Łukasz Żak",
+    "Иванова Анна",
     "Παπαδόπουλος", "JOHANSSON K", "DUBOIS Hélène", "Kowalska Ewa", "TANAKA KEN", "Al-Masri O", "Ćosić Ana",
     "Yılmaz Şule", "VAN DER BERG J",
 )  # fmt: skip
-PLACES = ("ST MARY HOSPITAL", "Univ. Clinic Nord", "CITY MED CTR", "Klinikum Süd", "Hôpital Lyon", "WESTSIDE IMAGING")
-SETTINGS = ("MI 1.1", "TIS 0.4", "28Hz", "C5-1", "Gn 60", "DR 70", "Frq 5.0", "Map 3", "2D 64%", "P Med", "11cm")
-LABELS = ("LIVER", "LT KIDNEY", "SAG", "GB", "RT LOBE LONG", "Dist 1.06 cm", "BPD 4.2", "TRANS", "LEFT AXILLA")
+PLACES = (
+    "ST MARY HOSPITAL",
+    "Univ. Clinic Nord",
+    "CITY MED CTR",
+    "Klinikum Süd",
+    "Hôpital Lyon",
+    "WESTSIDE IMAGING",
+)
+SETTINGS = (
+    "MI 1.1",
+    "TIS 0.4",
+    "28Hz",
+    "C5-1",
+    "Gn 60",
+    "DR 70",
+    "Frq 5.0",
+    "Map 3",
+    "2D 64%",
+    "P Med",
+    "11cm",
+)
+LABELS = (
+    "LIVER",
+    "LT KIDNEY",
+    "SAG",
+    "GB",
+    "RT LOBE LONG",
+    "Dist 1.06 cm",
+    "BPD 4.2",
+    "TRANS",
+    "LEFT AXILLA",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,10 @@ from typing import Literal, cast
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
+
 from benchmarks.deid.echo import SHAPES, Echo, scan
 from benchmarks.deid.lettering import FONTS, SIZES, Placed, phrase, place
-from numpy.typing import NDArray
 
 RGB = NDArray[np.uint8]
 Split = Literal["tune", "test"]
@@ -107,10 +108,10 @@ def _screen(echo: Echo, rng: np.random.Generator, strings: list[Placed]) -> RGB:
     free = 1 - cv2.dilate(echo.area, np.ones((9, 9), np.uint8))
     for _ in range(60):
         at = (int(rng.integers(2, columns - 40)), int(rng.integers(2, max(3, tall - 8))))
-        _try(picture, free, rng, strings, at, klass, 120.0)
+        _try(picture, free, rng, strings, at=at, klass=klass, contrast=120.0)
     for _ in range(220):
         at = (int(rng.integers(2, columns - 20)), int(rng.integers(tall + 2, rows - 8)))
-        _try(picture, free, rng, strings, at, "outside_dark", float(rng.uniform(60, 230)))
+        _try(picture, free, rng, strings, at=at, klass="outside_dark", contrast=float(rng.uniform(60, 230)))
     bar = int(xs.max()) + 14
     if bar + 12 < columns and free[60:260, bar : bar + 12].all():
         ramp = np.linspace(255, 0, 200).astype(np.uint8)[:, None, None]
@@ -123,7 +124,7 @@ def _screen(echo: Echo, rng: np.random.Generator, strings: list[Placed]) -> RGB:
 
 
 def _try(
-    picture: RGB, free: NDArray[np.uint8], rng: np.random.Generator, strings: list[Placed],
+    picture: RGB, free: NDArray[np.uint8], rng: np.random.Generator, strings: list[Placed], *,
     at: tuple[int, int], klass: str, contrast: float,
 ) -> None:  # fmt: skip
     size = int(rng.choice(np.array(SIZES[:9])))
@@ -173,7 +174,15 @@ def _inside(
             continue
         font = str(rng.choice(np.array(FONTS)))
         placed = place(
-            picture, text, font=font, size=size, at=(x, y), contrast=contrast, klass=klass, tint=tint, first=first
+            picture,
+            text,
+            font=font,
+            size=size,
+            at=(x, y),
+            contrast=contrast,
+            klass=klass,
+            tint=tint,
+            first=first,
         )
         limits = (20, 40) if faint else (40, 256)
         if placed is None or not limits[0] <= placed.contrast < limits[1]:
@@ -234,7 +243,9 @@ def _clip(name: str, kind: str, echo: Echo, rng: np.random.Generator) -> Scene:
         for frame in frames[placed.first :]:
             frame[placed.ink[:, 0], placed.ink[:, 1]] = value
     steady = [_renamed(placed, "inside_clip") for placed in steady if placed.contrast >= 40]
-    return Scene(name, f"{kind}-clip", frames, echo.area, [*strings, *steady, *(_late(placed) for placed in late)])
+    return Scene(
+        name, f"{kind}-clip", frames, echo.area, [*strings, *steady, *(_late(placed) for placed in late)]
+    )
 
 
 def _late(placed: Placed) -> Placed:

@@ -9,9 +9,10 @@ from typing import Any, cast
 
 import cv2
 import numpy as np
-from benchmarks.deid.scenes import Scene
 from numpy.typing import NDArray
 from scipy.stats import beta
+
+from benchmarks.deid.scenes import Scene
 
 Mask = NDArray[np.uint8]
 HIT = 0.90

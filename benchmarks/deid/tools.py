@@ -12,9 +12,10 @@ from typing import Protocol
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
+
 from benchmarks.deid.scenes import Scene, written_indices
 from benchmarks.deid.score import Blacked, enlarged
-from numpy.typing import NDArray
 from usds.curation.deid.pixels import CleanFrame, PixelCleaner
 from usds.curation.deid.verify import TextMatch
 
@@ -35,9 +36,7 @@ class Tool(Protocol):
 class NothingHarvested:
     """A matcher that knows no identifiers: the benchmark tests seeing, not knowing."""
 
-    def find(
-        self, text: str, *, ocr: bool = False, outside_area: bool = False
-    ) -> Sequence[TextMatch]:
+    def find(self, text: str, *, ocr: bool = False, outside_area: bool = False) -> Sequence[TextMatch]:
         """No identifier."""
         return []
 

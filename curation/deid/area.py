@@ -9,6 +9,7 @@ from typing import Literal, cast
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
 from usds.curation.deid.area_evidence import Mask, clip_evidence, intensity, still_evidence
 from usds.curation.deid.area_regions import check_regions
 from usds.curation.deid.area_shape import (

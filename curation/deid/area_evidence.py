@@ -23,6 +23,7 @@ _FAINT, _DARK = 2, 6
 _CLEAR_SHARE = 0.2
 _DARKEST_BACKGROUND_SHARE = 0.03
 _LIGHT_BACKGROUND_SHARE = 0.25
+_EMPTY_RANGE = 2
 _FLAT_RANGE = 1
 _FLAT_SHARE = 0.45
 _SPECKLE_SHARE = 0.25
@@ -38,9 +39,11 @@ def intensity(rgb: NDArray[np.uint8]) -> Plane:
 def background_level(plane: Plane) -> int:
     """Grey level of the empty part of the screen.
 
-    The commonest dark level, or a lighter one that fills a quarter of the picture (pages, grey skins).
+    The commonest level of flat dark pixels, or a lighter one that fills a quarter of the picture (pages,
+    grey skins). Only flat pixels count: a dim cropped scan has a commonest level too, but no background.
     """
-    shares = np.bincount(plane.ravel(), minlength=256) / plane.size
+    flat = _spread(plane, (3, 3)) <= _EMPTY_RANGE
+    shares = np.bincount(plane[flat], minlength=256) / plane.size
     light = int(shares.argmax())
     if light >= 64 and shares[light] >= _LIGHT_BACKGROUND_SHARE:
         return light
@@ -110,7 +113,9 @@ def panels(median: Plane, seen: Mask, window: int) -> Mask:
     flat = cast(Mask, flat & seen & (1 - saturated))
     grown = cast(Mask, (_share(flat, 2 * window + 1) >= _FLAT_SHARE).astype(np.uint8) & seen)
     found = np.zeros_like(median)
-    for part in _parts(cast(Mask, cv2.morphologyEx(grown, cv2.MORPH_OPEN, np.ones((window, window), np.uint8)))):
+    for part in _parts(
+        cast(Mask, cv2.morphologyEx(grown, cv2.MORPH_OPEN, np.ones((window, window), np.uint8)))
+    ):
         x, y, w, h = cv2.boundingRect(part)
         if part.sum() >= 0.7 * w * h:
             found[y : y + h, x : x + w] = 1

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
 from usds.curation.deid.area_evidence import Mask
 from usds.curation.readers.base import Region
 

@@ -9,6 +9,7 @@ from typing import cast
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
 from usds.curation.deid.area_evidence import Mask
 
 Points = NDArray[np.float64]
@@ -60,7 +61,7 @@ def hull(mask: Mask) -> Points:
     """Convex hull of the pixels that are 1, shape (N, 2)."""
     found, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     corners = cv2.convexHull(np.vstack(found))
-    return cast(Points, corners[:, 0, :].astype(np.float64))
+    return corners[:, 0, :].astype(np.float64)
 
 
 def _overlap(a: Mask, b: Mask) -> float:
@@ -125,7 +126,9 @@ def frame_corners(mask: Mask) -> Points:
 def _side(corners: Points, side: int, size: tuple[int, int]) -> tuple[Points, Points] | None:
     """Longest straight edge of the hull that faces left (-1) or right (+1) and is not the image border."""
     closed = np.vstack([corners, corners[:1]])
-    simple = cast(NDArray[np.float64], cv2.approxPolyDP(closed.astype(np.float32), 0.004 * sum(size), True)[:, 0])
+    simple = cast(
+        NDArray[np.float64], cv2.approxPolyDP(closed.astype(np.float32), 0.004 * sum(size), True)[:, 0]
+    )
     middle = corners.mean(axis=0)
     best: tuple[float, Points, Points] | None = None
     for a, b in pairwise(np.vstack([simple, simple[:1]])):
@@ -147,7 +150,7 @@ def _apex(left: tuple[Points, Points], right: tuple[Points, Points]) -> Points |
     if abs(cross) < 0.14 * float(np.hypot(*d1) * np.hypot(*d2)):
         return None
     t = float((right[0] - left[0])[0] * d2[1] - (right[0] - left[0])[1] * d2[0]) / cross
-    return cast(Points, left[0] + t * d1)
+    return left[0] + t * d1
 
 
 def _fan(mask: Mask, corners: Points, target: Mask) -> Fit | None:
@@ -203,7 +206,7 @@ def outline(mask: Mask) -> Points:
     """Corners of the largest piece of a mask; half a pixel of tolerance."""
     found, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     largest = max(found, key=cv2.contourArea)
-    return cast(Points, cv2.approxPolyDP(largest, 0.5, True)[:, 0, :].astype(np.float64))
+    return cv2.approxPolyDP(largest, 0.5, True)[:, 0, :].astype(np.float64)
 
 
 def clip_polygon(points: Points, shape: tuple[int, int]) -> Points:

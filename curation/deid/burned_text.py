@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
+
 from usds.curation.deid.ocr_models import alphabet, session
 from usds.curation.deid.text_views import View, views
 
@@ -29,14 +30,21 @@ class DetectorSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    scale: float = Field(2.0, ge=1.0, le=4.0, description="enlargement before detection: text of 6 px")
-    max_pixels: int = Field(1_300_000, ge=100_000, description="largest input of one pass")
-    pixel_threshold: float = Field(0.1, gt=0, le=0.3, description="probability of a text pixel")
-    box_threshold: float = Field(0.15, gt=0, le=0.5, description="mean probability of a box")
-    sure: float = Field(0.88, gt=0, le=0.9, description="mean probability that needs no reading")
-    read_score: float = Field(0.40, ge=0, le=0.6, description="reading that confirms an unsure box")
-    unclip: float = Field(1.2, ge=1.0, le=3.0, description="growth of the shrunken map of the network")
-    threads: int = Field(1, ge=1, description="threads of one inference")
+    scale: float = Field(
+        default=2.0, ge=1.0, le=4.0, description="enlargement before detection: text of 6 px"
+    )
+    max_pixels: int = Field(default=1_300_000, ge=100_000, description="largest input of one pass")
+    pixel_threshold: float = Field(default=0.12, gt=0, le=0.3, description="probability of a text pixel")
+    box_threshold: float = Field(default=0.2, gt=0, le=0.5, description="mean probability of a box")
+    sure: float = Field(default=0.88, gt=0, le=0.9, description="mean probability that needs no reading")
+    read_score: float = Field(default=0.40, ge=0, le=0.6, description="reading that confirms an unsure box")
+    readings: int = Field(
+        default=16, ge=8, le=200, description="unsure boxes of one view that are read, best first"
+    )
+    unclip: float = Field(
+        default=1.2, ge=1.0, le=3.0, description="growth of the shrunken map of the network"
+    )
+    threads: int = Field(default=1, ge=1, description="threads of one inference")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +82,7 @@ class TextDetector:
     def __init__(self, settings: DetectorSettings | None = None) -> None:
         self.settings = settings or DetectorSettings()
 
-    def detect(self, rgb: RGB, color: bool = False) -> list[TextBox]:
+    def detect(self, rgb: RGB, color: bool = False, *, quick: bool = False) -> list[TextBox]:
         """Boxes of text lines.
 
         Parameters
@@ -82,19 +90,20 @@ class TextDetector:
         rgb : (rows, columns, 3) uint8
         color : bool
             Whether the picture carries flow colours: then several views of it are searched.
+        quick : bool
+            Plain views only, for grey frames of a clip whose standing text was looked for before.
         """
         found: list[TextBox] = []
-        for view in views(rgb, color=color):
+        wanted = views(rgb, color=color)
+        for view in wanted[:2] if quick and not color else wanted:
             found.extend(self._confirmed(view, self._detect_view(view)))
         return merge(found)
 
     def _confirmed(self, view: View, boxes: Sequence[TextBox]) -> list[TextBox]:
         """Boxes the network is sure of, and those of the others in which letters can be read."""
-        kept: list[TextBox] = []
-        for box in boxes:
-            if box.score >= self.settings.sure and not _small(box):
-                kept.append(box)
-                continue
+        kept = [box for box in boxes if box.score >= self.settings.sure and not _small(box)]
+        unsure = sorted((box for box in boxes if box not in kept), key=lambda box: -box.score)
+        for box in unsure[: self.settings.readings]:
             text, score = self._read_any_way(view.image[box.y0 : box.y1, box.x0 : box.x1])
             letters = sum(char.isalnum() for char in text)
             if score >= self.settings.read_score and letters >= (1 if box.score >= self.settings.sure else 2):
@@ -164,7 +173,7 @@ class TextDetector:
                 round(score, 3), view.name,
             )  # fmt: skip
             boxes.append(box)
-        return boxes, np.where(large[labels], probability, np.float32(0))
+        return boxes, np.where(large[cast(NDArray[np.int32], labels)], probability, np.float32(0))
 
     def recognise(self, rgb: RGB, boxes: Sequence[TextBox]) -> list[tuple[str, float]]:
         """Read the text in boxes.

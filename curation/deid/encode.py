@@ -38,7 +38,9 @@ def encode(rgb: RGB, image_format: ImageFormat = "jpeg", quality: int = 95) -> b
     extension = ".jpg" if image_format == "jpeg" else ".png"
     done, data = cv2.imencode(extension, np.ascontiguousarray(rgb[..., ::-1]), options)
     if not done:
-        raise ValueError(f"a picture of {rgb.shape[1]}x{rgb.shape[0]} pixels cannot be encoded as {image_format}")
+        raise ValueError(
+            f"a picture of {rgb.shape[1]}x{rgb.shape[0]} pixels cannot be encoded as {image_format}"
+        )
     return data.tobytes()
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
 from usds.curation.deid.burned_text import TextDetector
 from usds.curation.deid.verify import looks_identifying
 

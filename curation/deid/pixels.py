@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
+
 from usds.curation.deid.area import Area, AreaResult, Component, find_area
 from usds.curation.deid.area_evidence import Mask
 from usds.curation.deid.burned_text import DetectorSettings, TextBox, TextDetector, merge
@@ -26,9 +27,17 @@ RGB = NDArray[np.uint8]
 Box = tuple[int, int, int, int]
 CleanOutcome = Literal["ok", "no_image_area", "review"]
 CleanReason = Literal[
-    "ok", "no_image_area", "too_small", "area_uncertain", "text_survived", "redaction_large", "frames_withheld"
+    "ok",
+    "no_image_area",
+    "too_small",
+    "area_uncertain",
+    "text_survived",
+    "redaction_large",
+    "frames_withheld",
 ]
 _PAD, _SNAP = 4, 8
+_STANDING = 3
+"""Samples from which on standing text can be told from moving tissue."""
 
 
 class PixelSettings(BaseModel):
@@ -36,13 +45,17 @@ class PixelSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    long_side: int = Field(1024, ge=128, description="longest side of a written image in pixels")
-    image_format: ImageFormat = Field("jpeg", description="encoding of written images")
-    quality: int = Field(95, ge=50, le=100, description="JPEG quality; chroma is never subsampled")
-    margin: int = Field(32, ge=8, description="pixels around the area in which text is looked for")
-    max_redacted: float = Field(0.05, gt=0, le=0.05, description="share of the area; more goes to review")
-    max_withheld: float = Field(0.20, gt=0, le=0.20, description="share of frames; more sends the clip to review")
-    read_labels: bool = Field(True, description="whether harmless words on the screen become a caption")
+    long_side: int = Field(default=1024, ge=128, description="longest side of a written image in pixels")
+    image_format: ImageFormat = Field(default="jpeg", description="encoding of written images")
+    quality: int = Field(default=95, ge=50, le=100, description="JPEG quality; chroma is never subsampled")
+    margin: int = Field(default=32, ge=8, description="pixels around the area in which text is looked for")
+    max_redacted: float = Field(
+        default=0.05, gt=0, le=0.05, description="share of the area; more goes to review"
+    )
+    max_withheld: float = Field(default=0.20, gt=0, le=0.20, description="share of frames; more is a review")
+    read_labels: bool = Field(
+        default=True, description="whether harmless words on the screen become a caption"
+    )
     detector: DetectorSettings = DetectorSettings()
     verifier: VerifierSettings = VerifierSettings()
 
@@ -124,6 +137,7 @@ class _Plan:
     search: Box
     scale: float
     color: bool
+    clip: bool
     fixed: tuple[TextBox, ...]
 
 
@@ -216,12 +230,12 @@ class PixelCleaner:
         )  # fmt: skip
         scale = min(1.0, self.settings.long_side / max(crop[2] - crop[0], crop[3] - crop[1]))
         color = any(carries_colour(sample, mask) for sample in samples[:: max(1, len(samples) // 4)])
-        plan = _Plan(area, mask, crop, search, scale, color, ())
+        plan = _Plan(area, mask, crop, search, scale, color, len(samples) >= _STANDING, ())
         return replace(plan, fixed=tuple(self._fixed_text(samples, plan)))
 
     def _fixed_text(self, samples: Sequence[RGB], plan: _Plan) -> list[TextBox]:
         """Text that stands still in a clip shows best where the moving picture is darkest or most common."""
-        if len(samples) < 3:
+        if not plan.clip:
             return []
         x0, y0, x1, y1 = plan.search
         stack = np.stack([sample[y0:y1, x0:x1] for sample in samples])
@@ -230,13 +244,11 @@ class PixelCleaner:
         found = self.detector.detect(darkest) + self.detector.detect(middle)
         return [box.moved(x0, y0) for box in found]
 
-    def _frame(
-        self, index: int, rgb: RGB, plan: _Plan, matcher: TextMatcher
-    ) -> tuple[CleanFrame, bool]:
+    def _frame(self, index: int, rgb: RGB, plan: _Plan, matcher: TextMatcher) -> tuple[CleanFrame, bool]:
         """One written image, and whether no identifier is legible after the second redaction."""
         x0, y0, x1, y1 = plan.search
         near = np.ascontiguousarray(rgb[y0:y1, x0:x1])
-        found = self.detector.detect(near, color=plan.color)
+        found = self.detector.detect(near, color=plan.color, quick=plan.clip)
         native = [*plan.fixed, *(box.moved(x0, y0) for box in found)]
         boxes = [box for box in (_written(box, plan) for box in merge(native)) if box is not None]
         picture = _cut(rgb, plan, native)
@@ -249,7 +261,8 @@ class PixelCleaner:
         rows, cols = picture.shape[:2]
         components = tuple(_component(component, plan) for component in plan.area.components)
         frame = CleanFrame(
-            index, data, rows, cols, plan.crop, plan.scale, components, shown, round(share, 5), METHOD, None, seen
+            index, data, rows, cols, plan.crop, plan.scale, components, shown, round(share, 5), METHOD,
+            None, seen,
         )  # fmt: skip
         return frame, clean
 
@@ -289,7 +302,7 @@ def _cut(rgb: RGB, plan: _Plan, boxes: Sequence[TextBox]) -> RGB:
     for box in boxes:
         picture[max(0, box.y0 - _PAD) : box.y1 + _PAD, max(0, box.x0 - _PAD) : box.x1 + _PAD] = 0
     x0, y0, x1, y1 = plan.crop
-    return cast(RGB, _resized(picture[y0:y1, x0:x1], plan.scale, cv2.INTER_AREA))
+    return _resized(picture[y0:y1, x0:x1], plan.scale, cv2.INTER_AREA)
 
 
 def _resized(picture: NDArray[np.uint8], scale: float, how: int) -> NDArray[np.uint8]:
@@ -315,7 +328,8 @@ def _snapped(box: TextBox, shape: tuple[int, ...]) -> TextBox:
     """Padded by 4 px, outward to the 8 px grid of JPEG, inside the picture."""
     return TextBox(
         max(0, (box.x0 - _PAD) // _SNAP * _SNAP), max(0, (box.y0 - _PAD) // _SNAP * _SNAP),
-        min(shape[1], -(-(box.x1 + _PAD) // _SNAP) * _SNAP), min(shape[0], -(-(box.y1 + _PAD) // _SNAP) * _SNAP),
+        min(shape[1], -(-(box.x1 + _PAD) // _SNAP) * _SNAP),
+        min(shape[0], -(-(box.y1 + _PAD) // _SNAP) * _SNAP),
         box.score, box.method,
     )  # fmt: skip
 

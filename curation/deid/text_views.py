@@ -53,7 +53,7 @@ def views(rgb: RGB, *, color: bool) -> list[View]:
         Adds the views that flow colours need.
     """
     grey = cast(NDArray[np.uint8], cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY))
-    found = [View("rgb", rgb), View("tophat", _three(_tophat(grey)), 0.6)]
+    found = [View("rgb", rgb), View("native", rgb, 0.5), View("tophat", _three(_tophat(grey)), 0.6)]
     if color:
         found += [
             View("clahe", _three(_clahe(grey)), 0.5),
@@ -76,4 +76,4 @@ def _tophat(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
     kernel = np.ones((_STROKE, _STROKE), np.uint8)
     strokes = cv2.morphologyEx(grey, cv2.MORPH_TOPHAT, kernel)
     top = max(24.0, float(np.percentile(strokes, 99.7)))
-    return cast(NDArray[np.uint8], np.clip(strokes * (255.0 / top), 0, 255).astype(np.uint8))
+    return np.clip(strokes * (255.0 / top), 0, 255).astype(np.uint8)

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
+
 from usds.curation.deid.burned_text import TextBox, TextDetector
 from usds.curation.deid.strokes import stroke_groups
 
@@ -32,9 +33,7 @@ class TextMatch(Protocol):
 class TextMatcher(Protocol):
     """Finds harvested identifiers; `usds.curation.deid.harvest.Matcher` is the real one."""
 
-    def find(
-        self, text: str, *, ocr: bool = False, outside_area: bool = False
-    ) -> Sequence[TextMatch]: ...
+    def find(self, text: str, *, ocr: bool = False, outside_area: bool = False) -> Sequence[TextMatch]: ...
 
 
 class VerifierSettings(BaseModel):
@@ -42,10 +41,12 @@ class VerifierSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    groups: int = Field(14, ge=8, le=200, description="stroke groups that are read")
-    tiles: int = Field(4, ge=2, le=200, description="tiles that are read")
-    identifier_score: float = Field(0.45, ge=0, le=0.6, description="reading trusted for an identifier")
-    text_score: float = Field(0.88, ge=0, le=0.97, description="reading trusted to be text at all")
+    groups: int = Field(default=14, ge=8, le=200, description="stroke groups that are read")
+    tiles: int = Field(default=4, ge=2, le=200, description="tiles that are read")
+    identifier_score: float = Field(
+        default=0.45, ge=0, le=0.6, description="reading trusted for an identifier"
+    )
+    text_score: float = Field(default=0.88, ge=0, le=0.97, description="reading trusted to be text at all")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +115,7 @@ class Verifier:
                 findings.append(Finding(box, kind))
         return findings
 
-    def _judge(
-        self, text: str, score: float, matcher: TextMatcher
-    ) -> Literal["identifier", "text"] | None:
+    def _judge(self, text: str, score: float, matcher: TextMatcher) -> Literal["identifier", "text"] | None:
         letters = [char for char in text if char.isalnum()]
         if len(letters) < 2 or score < self.settings.identifier_score:
             return None

@@ -1,0 +1,109 @@
+"""The image area is where echoes are: not banners, pages, empty screens or what a header claims."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from support.pixel_scenes import fan_area, linear_area, screen, speckle, write
+
+from usds.curation.deid.area import Area, find_area
+from usds.curation.readers.base import Region
+
+
+def overlap(area: Area, truth: np.ndarray) -> float:
+    found = area.mask(truth.shape)
+    return float((found & truth).sum() / (found | truth).sum())
+
+
+@pytest.mark.parametrize("make", [linear_area, fan_area])
+def test_area_matches_the_probe(make) -> None:
+    truth = make()
+    result = find_area([screen(truth, banner=(40, 62, 105))], (), is_clip=False)
+    assert result.area is not None
+    assert overlap(result.area, truth) >= 0.97
+
+
+def test_colour_banner_with_text_is_not_area() -> None:
+    truth = linear_area()
+    rgb = screen(truth, banner=(40, 62, 105))
+    write(rgb, "PHILIPS  SMITH, JOHN  11-05-25-142825  Healthcare", (10, 24))
+    write(rgb, "MI 1.1  TIB 0.2  5/25/2011  2:56:22 PM", (10, 48))
+    result = find_area([rgb], (), is_clip=False)
+    assert result.area is not None
+    assert not result.area.mask(rgb.shape)[:56].any()
+
+
+def test_side_by_side_views_are_two_components() -> None:
+    truth = np.zeros((480, 640), np.uint8)
+    truth[60:420, 60:290] = truth[60:420, 350:580] = 1
+    result = find_area([screen(truth)], (), is_clip=False)
+    assert result.area is not None
+    assert len(result.area.components) == 2
+    assert overlap(result.area, truth) >= 0.97
+
+
+def test_cropped_scan_fills_the_picture() -> None:
+    rgb = np.repeat(speckle((256, 300))[..., None], 3, axis=2)
+    rgb[200:, 40:180] //= 24
+    result = find_area([rgb], (), is_clip=False)
+    assert result.area is not None
+    assert result.area.mask(rgb.shape).mean() >= 0.98
+
+
+@pytest.mark.parametrize("paper", [0, 255])
+def test_page_of_text_has_no_area(paper: int) -> None:
+    rgb = np.full((480, 640, 3), paper, np.uint8)
+    for row in range(30, 470, 22):
+        write(rgb, "BPD 42 mm  HC 158 mm  AC 140 mm  FL 30 mm  EFW 310 g", (12, row), value=255 - paper)
+    result = find_area([rgb], (), is_clip=False)
+    assert (result.area, result.reason) == (None, "no_image_area")
+
+
+def test_probe_in_air_has_no_area() -> None:
+    truth = np.zeros((480, 640), np.uint8)
+    truth[60:90, 260:380] = 1
+    assert find_area([screen(truth)], (), is_clip=False).reason == "no_image_area"
+
+
+def test_icon_is_too_small() -> None:
+    assert find_area([np.zeros((40, 60, 3), np.uint8)], (), is_clip=False).warnings == ("too_small",)
+
+
+def test_region_beyond_the_picture_is_ignored_with_a_warning() -> None:
+    truth = linear_area()
+    lying = Region("2d", 84, 31, 1200, 415)
+    result = find_area([screen(truth)], [lying], is_clip=False)
+    assert result.area is not None
+    assert result.warnings == ("region_ignored",)
+    assert overlap(result.area, truth) >= 0.97
+
+
+def test_region_that_misses_the_scan_is_ignored_with_a_warning() -> None:
+    truth = linear_area()
+    result = find_area([screen(truth)], [Region("2d", 0, 0, 140, 140)], is_clip=False)
+    assert result.area is not None
+    assert result.warnings == ("region_ignored",)
+    assert overlap(result.area, truth) >= 0.97
+
+
+def test_spectral_region_is_dropped() -> None:
+    truth = linear_area()
+    rgb = screen(truth)
+    below = Region("spectral", 100, 260, 560, 440)
+    result = find_area([rgb], [below], is_clip=False)
+    assert result.area is not None
+    assert "dropped_spectral" in result.warnings
+    assert not result.area.mask(rgb.shape)[264:].any()
+
+
+def test_what_moves_in_a_clip_is_area_even_where_it_is_dark() -> None:
+    truth = fan_area()
+    frames = []
+    for number in range(6):
+        grey = (speckle(truth.shape, number, level=24.0) // 3) * truth
+        rgb = np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
+        write(rgb, "SMITH, JOHN 01/02/1960", (8, 30))
+        frames.append(rgb)
+    result = find_area(frames, (), is_clip=True)
+    assert result.area is not None
+    assert overlap(result.area, truth) >= 0.95
