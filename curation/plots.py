@@ -20,6 +20,7 @@ PALETTE: Final = ("#2a78d6", "#1baf7a", "#eda100", "#8f8b84")
 WIDTH_INCHES: Final = 6.4
 BAR_INCHES: Final = 0.29
 LETTER_INCHES: Final = 0.082
+LONGEST_NAME: Final = 42
 _STYLE: Final[dict[Any, Any]] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -51,6 +52,11 @@ def _bare(axes: Axes) -> None:
     axes.tick_params(length=0)
 
 
+def shorten(name: str) -> str:
+    """A name that fits beside its bar; the table below holds it whole."""
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1].rstrip()}…"
+
+
 def bar_chart(values: Mapping[str, float], label: str, texts: Sequence[str] | None = None) -> str:
     """Horizontal bars, the first on top, with a text at the end of each.
 
@@ -67,12 +73,13 @@ def bar_chart(values: Mapping[str, float], label: str, texts: Sequence[str] | No
     with mpl.rc_context({**_STYLE, "svg.hashsalt": label}):
         # Fixed inches a row and a label column as wide as its longest name: every chart has the same bars.
         height = BAR_INCHES * max(1, len(values)) + 0.06
-        left = min(3.2, 0.15 + LETTER_INCHES * max(map(len, values), default=0))
+        names = [shorten(name) for name in values]
+        left = 0.15 + LETTER_INCHES * max(map(len, names), default=0)
         figure = Figure(figsize=(WIDTH_INCHES, height))
         axes = figure.add_axes((left / WIDTH_INCHES, 0.0, 1 - left / WIDTH_INCHES, 1.0))
         positions = range(len(values))
         axes.barh(positions, list(values.values()), color=ACCENT, height=0.68)
-        axes.set_yticks(positions, list(values))
+        axes.set_yticks(positions, names)
         axes.set_xticks([])
         largest = max(values.values(), default=1) or 1
         axes.set_xlim(0, largest * 1.25)

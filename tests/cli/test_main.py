@@ -156,7 +156,7 @@ def test_warnings_of_libraries_stay_off_the_terminal(tmp_path):
 
 def test_debug_writes_to_the_private_log(private_state_home):
     code = (
-        "from usds.cli import errors; errors.debug_log(); import logging; logging.getLogger().debug('SMITH')"
+        "from usds.cli import errors as e; e.debug_log(); import logging; logging.getLogger().debug('SMITH')"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (result.stdout, result.stderr) == ("", "")

@@ -104,3 +104,12 @@ def test_names_are_escaped(make_dataset, rows):
     frames = [rows.frame(frame_id="f", study_id="s", subject_id="p", vendor='<img src="http://x">')]
     dataset = make_dataset(tasks={"t1": (frames, [])})
     assert '<img src="http' not in report_html(dataset, collect_stats(dataset))
+
+
+def test_a_long_name_is_cut_in_the_chart_and_whole_in_the_table(make_dataset, rows):
+    name = "Pediatric gynaecological pathology and infant breast"
+    frames = [rows.frame(frame_id=f"f{i}", study_id="s", subject_id=f"p{i}", vendor=name) for i in range(6)]
+    dataset = make_dataset(tasks={"t1": (frames, [])})
+    text = report_html(dataset, collect_stats(dataset))
+    assert text.count(f"<td>{name}</td>") == 1
+    assert "Pediatric gynaecological pathology and in…" in text
