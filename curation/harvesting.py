@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
-from pathlib import PurePosixPath
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, cast
 
 from usds.curation.catalogue import Catalogue, Entry
 from usds.curation.deid.harvest import IdentifierIndex
+from usds.curation.probe import probe_file
 from usds.curation.readers.base import Identifier
+from usds.curation.settings import IngestSettings
+from usds.curation.sources import encode_path, scan
 from usds.schemas.state import State
 
-__all__ = ["STAMP", "build_index", "rebuild_index"]
+__all__ = ["STAMP", "build_index", "harvest_raw", "rebuild_index"]
 
 STAMP = "index_stamp"
 
@@ -35,6 +39,37 @@ def build_index(state: State, catalogue: Catalogue) -> str:
     _record_subjects(state, facts)
     state.write(STAMP, {"stamp": digest.hexdigest()})
     return digest.hexdigest()
+
+
+def harvest_raw(raws: Sequence[Path]) -> IdentifierIndex:
+    """Harvest raw folders anew, in memory, for an auditor who has no private state.
+
+    Nobody says here whose file is whose, so every identifier counts for every subject.
+
+    Raises
+    ------
+    UsageError
+        If one of the folders does not exist.
+    """
+    settings = IngestSettings()
+    index = IdentifierIndex()
+    for file in scan(raws).files:
+        path = PurePosixPath(encode_path(file.relative))
+        for part in (*path.parent.parts, path.stem):
+            index.add(None, Identifier(part, "path"))
+        if not file.reason:
+            _add_probe(index, Path(file.path), None, settings)
+    return index
+
+
+def _add_probe(index: IdentifierIndex, path: Path, member: str | None, settings: IngestSettings) -> None:
+    probe = probe_file(path, member, settings)
+    found = [*probe.identifiers, *(i for row in probe.facts.get("rows", ()) for i in row["identifiers"])]
+    for value, klass, cue in found:
+        index.add(None, Identifier(value, cast(Any, klass), cue))
+    for name, _, reason in probe.facts.get("members", ()):
+        if not reason:
+            _add_probe(index, path, name, settings)
 
 
 def rebuild_index(state: State) -> None:

@@ -1,0 +1,201 @@
+"""The audit: read a finished dataset as an adversary would, and say what should not be in it.
+
+Every string of every table and file, every image, every file of the folder. The identifiers come from the
+private state, or are harvested from RAW again; patterns (dates, numbers of people, mail addresses) are
+searched always. Images are read by another family of reader than the one that cleaned them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+from usds.curation.audit_files import check_files
+from usds.curation.audit_images import ImageAuditor, ImageFinding
+from usds.curation.audit_text import TextAuditor
+from usds.curation.audit_types import Finding
+from usds.curation.deid.harvest import IdentifierIndex
+from usds.schemas.dataset import Dataset
+from usds.schemas.files import canonical_json, write_json
+from usds.schemas.state import State
+
+__all__ = ["AUDIT_FILE", "AuditReport", "Cohort", "audit", "manifests_digest", "passes"]
+
+AUDIT_FILE: Final = "audit.json"
+SMALL_COHORT: Final = 5
+_COHORT_LIMIT: Final = 200
+
+_COHORTS: Final = """
+SELECT f.sex, f.age_band, f.vendor, {organ} AS organ, {diagnosis} AS diagnosis,
+       count(DISTINCT f.subject_id) AS subjects
+FROM frames f {join} GROUP BY ALL HAVING count(DISTINCT f.subject_id) < {limit} ORDER BY subjects, ALL
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Cohort:
+    """A combination of published facts that fewer than five subjects share."""
+
+    sex: str
+    age_band: str
+    vendor: str
+    organ: str
+    diagnosis: str
+    subjects: int
+
+
+@dataclass(slots=True)
+class AuditReport:
+    """What the audit found.
+
+    Attributes
+    ----------
+    findings : list of Finding
+        Any of them makes the audit fail.
+    cohorts : list of Cohort
+        Small combinations: a risk to weigh before sharing, not a leak; they do not fail the audit.
+    images, strings, files, identifiers : int
+        How much was read, and with how many identifiers it was compared.
+    reader : str
+        What read the images.
+    independent : bool
+        Whether that reader is of another family than the detector of the ingest.
+    digest : str
+        Of the manifests: the state of the dataset that was audited.
+    """
+
+    findings: list[Finding] = field(default_factory=list[Finding])
+    cohorts: list[Cohort] = field(default_factory=list[Cohort])
+    images: int = 0
+    strings: int = 0
+    files: int = 0
+    identifiers: int = 0
+    reader: str = "none"
+    independent: bool = False
+    digest: str = ""
+    image_findings: list[ImageFinding] = field(default_factory=list[ImageFinding])
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing was found by an independent reader."""
+        return self.independent and not self.findings
+
+    def counts(self) -> dict[str, int]:
+        """Findings by class."""
+        return dict(sorted(Counter(finding.klass for finding in self.findings).items()))
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, with masked values only."""
+        return {
+            **self.summary(),
+            "findings": [asdict(finding) for finding in self.findings],
+            "small_cohorts": [asdict(cohort) for cohort in self.cohorts],
+        }
+
+    def summary(self) -> dict[str, Any]:
+        """What goes into ``audit.json`` of the dataset: counts, no values and no places."""
+        return {
+            "passed": self.passed,
+            "digest": self.digest,
+            "reader": self.reader,
+            "independent": self.independent,
+            "read": {"images": self.images, "strings": self.strings, "files": self.files},
+            "identifiers_compared": self.identifiers,
+            "found": self.counts(),
+            "small_cohorts_found": len(self.cohorts),
+        }
+
+
+def audit(
+    dataset: Dataset,
+    index: IdentifierIndex | None,
+    *,
+    state: State | None = None,
+    advance: Callable[[int], None] = lambda _: None,
+) -> AuditReport:
+    """Audit a dataset.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    index : IdentifierIndex or None
+        Harvested identifiers; None searches for patterns alone.
+    state : State, optional
+        Where pictures in doubt are kept when a person asks to see them; nothing is written without it.
+    advance : callable
+        Told how many images were read, for a progress bar.
+
+    Returns
+    -------
+    AuditReport
+        Also written, as counts, to ``audit.json`` of the dataset.
+    """
+    report = AuditReport(digest=manifests_digest(dataset))
+    files, problems = check_files(dataset)
+    report.files = files
+    report.findings += problems
+    text = TextAuditor(dataset, index)
+    report.findings += text.check()
+    report.strings, report.identifiers = text.strings, text.identifiers
+    auditor = ImageAuditor(index, subjects=text.subjects)
+    report.reader, report.independent = auditor.reader, auditor.independent
+    for found in auditor.check(dataset.iter_images(), advance):
+        report.image_findings.append(found)
+        report.findings.append(found.finding)
+    report.images = auditor.images
+    report.cohorts = _cohorts(dataset)
+    if state is not None:
+        _keep_pictures(dataset, state, report.image_findings)
+    write_json(dataset.root / AUDIT_FILE, report.summary())
+    return report
+
+
+def manifests_digest(dataset: Dataset) -> str:
+    """SHA-256 over the manifests of tasks and annotation sets: changes when anything in the dataset does."""
+    manifests = [manifest.to_json() for manifest in dataset.manifests().values()]
+    sets = [asdict(dataset.annotations.read(name)) for name in dataset.annotations.names()]
+    return hashlib.sha256(canonical_json([manifests, sets])).hexdigest()
+
+
+def passes(dataset: Dataset) -> bool:
+    """Whether the dataset, as it is now, has a passing audit; exports ask this."""
+    from usds.schemas.files import read_json
+
+    path = dataset.root / AUDIT_FILE
+    if not path.is_file():
+        return False
+    summary = read_json(path)
+    return bool(summary.get("passed")) and summary.get("digest") == manifests_digest(dataset)
+
+
+def _cohorts(dataset: Dataset) -> list[Cohort]:
+    connection = dataset.connect()
+    current = dataset.annotations.current()
+    dimensions = dataset.annotations.read(current).dimensions if current else ()
+    columns = {
+        name: f"list_aggregate(list_sort(a.{name}), 'string_agg', ', ')" if name in dimensions else "''"
+        for name in ("organ", "diagnosis")
+    }
+    join = "LEFT JOIN annotations a USING (frame_id)" if current else ""
+    rows = connection.execute(_COHORTS.format(join=join, limit=SMALL_COHORT, **columns)).fetchall()
+    return [
+        Cohort(sex or "", age or "", vendor or "", organ or "", diagnosis or "", subjects)
+        for sex, age, vendor, organ, diagnosis, subjects in rows[:_COHORT_LIMIT]
+    ]
+
+
+def _keep_pictures(dataset: Dataset, state: State, found: Sequence[ImageFinding]) -> None:
+    folder = state.folder / "audit"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for frame_id, image in dataset.read_pixels(_frames(found)).items():
+        suffix = "png" if image.startswith(b"\x89PNG") else "jpg"
+        path = folder / f"{frame_id}.{suffix}"
+        path.touch(mode=0o600)
+        path.write_bytes(image)
+
+
+def _frames(found: Iterable[ImageFinding]) -> list[str]:
+    return sorted({item.frame_id for item in found})

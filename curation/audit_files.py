@@ -1,0 +1,110 @@
+"""Audit of the dataset folder itself: unknown files, damaged files, metadata of files and images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pyarrow.parquet as pq
+
+from usds.curation.audit_types import Finding
+from usds.schemas.dataset import INFO, LOCK, Dataset
+from usds.schemas.shards import manifest_path
+
+__all__ = ["check_files", "image_metadata"]
+
+_OWN: Final = (INFO, LOCK, "audit.json", "annotations/CURRENT.json")
+_METADATA: Final = frozenset({b"ARROW:schema"})
+# ITU-T T.81 table B.1: frame headers, tables, scan, restart; APP0 (JFIF) and APP14 (Adobe) say how to decode.
+_JPEG_ALLOWED: Final = frozenset({0xC4, 0xDB, 0xDD, 0xE0, 0xEE, 0xC0, 0xC1, 0xC2})
+_PNG_ALLOWED: Final = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS"})
+
+
+def check_files(dataset: Dataset) -> tuple[int, list[Finding]]:
+    """Files read, and what is wrong with them."""
+    known = _known(dataset)
+    findings = [Finding("damaged_file", path, "") for path in dataset.damaged()]
+    count = 0
+    for path in sorted(dataset.root.rglob("*")):
+        relative = path.relative_to(dataset.root).as_posix()
+        if path.is_dir() and not path.is_symlink():
+            continue
+        count += 1
+        if relative not in known or path.is_symlink():
+            # An unknown file's name may itself be a name: only its folder is printed.
+            folder = path.parent.relative_to(dataset.root).as_posix()
+            findings.append(Finding("unknown_file", f"{folder}/", f"*{path.suffix[:8]}"))
+        elif path.suffix == ".parquet":
+            findings += _parquet_metadata(path, relative)
+    return count, findings
+
+
+def _known(dataset: Dataset) -> set[str]:
+    root = dataset.root
+    known: set[str] = set(_OWN)
+    for task, manifest in dataset.manifests().items():
+        known.add(manifest_path(root, task).relative_to(root).as_posix())
+        known.update(shard.path for shard in manifest.files.values())
+    known.update(file.path for file in dataset.annotations.files())
+    for name in dataset.annotations.names():
+        known.update(f"annotations/set={name}/{file}" for file in ("manifest.json", "taxonomy.yaml"))
+    known.update(f"splits/{name}.parquet" for name in dataset.split_names())
+    folder = root / "corrections"
+    known.update(path.relative_to(root).as_posix() for path in folder.glob("*.parquet"))
+    return known
+
+
+def _parquet_metadata(path: Path, relative: str) -> Iterator[Finding]:
+    try:
+        with pq.ParquetFile(path) as shard:
+            metadata = shard.metadata.metadata or {}
+            created = shard.metadata.created_by or ""
+    except (OSError, ValueError):
+        yield Finding("damaged_file", relative, "")
+        return
+    for key in metadata:
+        if key not in _METADATA:
+            yield Finding("file_metadata", relative, "footer entry")
+    if not created.startswith("parquet-cpp-arrow"):
+        yield Finding("file_metadata", relative, "writer name")
+
+
+def image_metadata(image: bytes) -> str | None:
+    """Name of a segment or chunk that could carry words, or None when there is nothing but picture."""
+    if image.startswith(b"\xff\xd8"):
+        return _jpeg_metadata(image)
+    if image.startswith(b"\x89PNG\r\n\x1a\n"):
+        return _png_metadata(image)
+    return "unknown image format"
+
+
+def _jpeg_metadata(image: bytes) -> str | None:
+    position = 2
+    while position + 4 <= len(image):
+        if image[position] != 0xFF:
+            return "bytes between segments"
+        marker = image[position + 1]
+        if marker == 0xDA:  # entropy-coded data follows, to the end of the image
+            end = image.find(b"\xff\xd9", position)
+            return "bytes after the image" if end != len(image) - 2 else None
+        if marker not in _JPEG_ALLOWED:
+            return f"JPEG segment FF{marker:02X}"
+        length = int.from_bytes(image[position + 2 : position + 4], "big")
+        if marker == 0xE0 and length > 16:
+            return "JFIF thumbnail"
+        position += 2 + length
+    return "JPEG without image data"
+
+
+def _png_metadata(image: bytes) -> str | None:
+    position = 8
+    while position + 8 <= len(image):
+        length = int.from_bytes(image[position : position + 4], "big")
+        kind = image[position + 4 : position + 8]
+        if kind not in _PNG_ALLOWED:
+            return "PNG chunk"
+        position += 12 + length
+        if kind == b"IEND":
+            return "bytes after the image" if position != len(image) else None
+    return "PNG without an end"
