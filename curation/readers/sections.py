@@ -88,6 +88,11 @@ def _lines(text: str) -> list[str]:
     lines: list[str] = []
     for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"):
         start = 0
+        opens = _INLINE.match(line.lstrip())
+        if opens is None or not section_name(opens[1]):
+            # One heading in the middle of a caption does not make it a report.
+            lines.append(line)
+            continue
         for match in _INLINE.finditer(line):
             if match.start(1) > start and section_name(match[1]):
                 lines.append(line[start : match.start(1)])
