@@ -89,10 +89,12 @@ def frame_labels(
         Those about the frame, its clip or its study themselves; they win.
     """
     result = FrameLabels()
-    scopes: dict[Scope, _ScopeLabels] = {
-        scope: _merge(taxonomy, [c for c in captions if c.scope == scope]) for scope in SCOPES
-    }
-    _keep_sites_of_one_organ(taxonomy, scopes["study"])
+    scopes: dict[Scope, _ScopeLabels] = {}
+    for scope in SCOPES:
+        if own := [caption for caption in captions if caption.scope == scope]:
+            scopes[scope] = _merge(taxonomy, own)
+    if "study" in scopes:
+        _keep_sites_of_one_organ(taxonomy, scopes["study"])
     for dimension in taxonomy.dimensions:
         _narrowest(dimension.name, scopes, result)
     result.conflict = any(scope.conflict for scope in scopes.values())
@@ -112,6 +114,10 @@ def _width(caption: CaptionLabels) -> tuple[int, str]:
 
 def _merge(taxonomy: Taxonomy, captions: Sequence[CaptionLabels]) -> _ScopeLabels:
     """Union of captions of one scope; what one affirms and another denies becomes uncertain."""
+    if len(captions) == 1 and captions[0].present.keys().isdisjoint(captions[0].negated):
+        (only,) = captions
+        uncertain = {key: c for key, c in only.uncertain.items() if key not in only.present}
+        return _ScopeLabels(dict(only.present), dict(only.negated), uncertain, only.conflict)
     merged = _ScopeLabels({}, {}, {}, any(c.conflict for c in captions))
     for caption in captions:
         for name in ("present", "negated", "uncertain"):
@@ -148,8 +154,7 @@ def _keep_sites_of_one_organ(taxonomy: Taxonomy, study: _ScopeLabels) -> None:
 def _narrowest(dimension: str, scopes: dict[Scope, _ScopeLabels], result: FrameLabels) -> None:
     """Copy a dimension from the narrowest scope that fills it, minus what a narrower one denies or doubts."""
     denied: set[LabelKey] = set()
-    for scope in SCOPES:
-        labels = scopes[scope]
+    for labels in scopes.values():  # narrowest first
         present = {k: c for k, c in labels.present.items() if k[0] == dimension and k not in denied}
         for source, into in ((labels.negated, result.negated), (labels.uncertain, result.uncertain)):
             for key, confidence in source.items():
