@@ -76,15 +76,10 @@ class VideoStream:
         while True:
             try:
                 packet = next(packets)
-                if first is None:
-                    first = next((_to_rgb(picture) for picture in packet.decode()), None)
-            except (StopIteration, av.error.EOFError):
+            except (StopIteration, av.error.FFmpegError):
                 break
-            except av.error.FFmpegError:
-                if count == 0:
-                    break
-                continue
             count += packet.size > 0
+            first = _first_frame(packet) if first is None else first
             if count > self._limits.max_frames:
                 raise MediaError("decompression_bomb")
         if count == 0:
@@ -142,6 +137,14 @@ class VideoStream:
                 if picture.width * picture.height > self._limits.max_frame_pixels:
                     raise MediaError("decompression_bomb")
                 yield picture
+
+
+def _first_frame(packet: Any) -> RGB | None:
+    """Decode a packet; damaged ones give nothing, a later one may."""
+    try:
+        return next((_to_rgb(picture) for picture in packet.decode()), None)
+    except av.error.FFmpegError:
+        return None
 
 
 def _to_rgb(picture: Any) -> RGB:

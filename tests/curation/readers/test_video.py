@@ -93,6 +93,15 @@ def test_damage_in_the_middle_keeps_the_other_frames(dicom_factory: ModuleType) 
         assert len(list(media.frames())) >= 20
 
 
+def test_damage_in_the_first_packet_keeps_the_clip(dicom_factory: ModuleType) -> None:
+    frames = dicom_factory.phantom(30)
+    data = bytearray(dicom_factory.make_video(frames, "mjpeg", "avi", pixel_format="yuvj420p"))
+    start = data.index(b"\xff\xd8\xff")
+    data[start : start + 600] = b"\xff\xd8" + b"SMITH" * 119 + b"SMI"
+    with open_media(bytes(data), kind="video", limits=ReadLimits()) as media:
+        assert len(list(media.frames())) >= 25
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
