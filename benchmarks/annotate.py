@@ -1,8 +1,10 @@
 """Captions a second, stage by stage, beside spaCy on the same captions in the same process.
 
 Run ``python -m benchmarks.annotate [--captions FILE] [--repeat N] [--json]``. Times are CPU seconds of this
-process, best of N rounds; the peers are spaCy's tokenizer and tokenizer + PhraseMatcher with the same phrases, on
-a blank "en". ``--captions`` takes {id, text} lines; default are the rule sentences of the tests, joined to the
+process, best of N rounds; the peers are spaCy's tokenizer and tokenizer + PhraseMatcher with the same
+phrases, on
+a blank "en". ``--captions`` takes {id, text} lines; default are the rule sentences of the tests, joined to
+the
 length of a usual caption.
 """
 
@@ -20,8 +22,8 @@ import spacy
 from spacy.matcher import PhraseMatcher
 
 from usds.taxonomy.assertion import Sweep
+from usds.taxonomy.context import Context
 from usds.taxonomy.extract import Extractor
-from usds.taxonomy.lexicon import Context
 from usds.taxonomy.normalise import normalise, tokenise
 from usds.taxonomy.udt import load_taxonomy
 

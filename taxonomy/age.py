@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
+from usds.taxonomy.context import Context, PhraseSet
 from usds.taxonomy.document import OverrideEntry
-from usds.taxonomy.lexicon import Context, PhraseSet
 
 __all__ = ["AgeRule"]
 
@@ -21,7 +21,7 @@ _NUMBERS: list[str] = [
     *("one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
     *("ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen"),
 ]
-_WORDS = re.compile(rf"({'|'.join(_NUMBERS)})[ -]{{1,3}}years?[ -]{{0,3}}old")
+_WORDS = re.compile(rf"\b({'|'.join(_NUMBERS)})[ -]{{1,3}}years?[ -]{{0,3}}old\b")
 
 
 class AgeRule:

@@ -1,6 +1,7 @@
 """Assertion: which findings a caption affirms, denies, doubts, or only refers to.
 
-One sweep over the phrases of a caption, after the idea of ConText (Harkema et al., J Biomed Inform 2009): a cue
+One sweep over the phrases of a caption, after the idea of ConText (Harkema et al., J Biomed Inform 2009): a
+cue
 opens a scope, a terminator closes it, a cue that stands after its finding looks back. The sweep visits every
 phrase once, so it is linear in the caption.
 """
@@ -118,7 +119,8 @@ class Sweep(Scopes):
         return words[at] == ":" or at < 2 or words[at - 2] in (";", ".", ")")
 
     def _site(self, assertion: str, cue: Hit | None) -> tuple[str, Hit | None]:
-        """Sites are the topic: never denied, and not labelled where they only say where something else lies."""
+        """Sites are the topic: never denied, and not labelled where they only say where something else
+        lies."""
         if assertion in ("other", "history") and cue is not self.hypothesis:
             return assertion, cue
         if self.landmark is not None:

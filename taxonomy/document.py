@@ -29,8 +29,10 @@ class Entry(BaseModel):
 class FormEntry(Entry):
     """One surface form, with the context it needs or that forbids it.
 
-    `text` may hold alternatives ``{a|b}`` and optional parts ``[a|b]``. `require` and `block` are lists of words
-    or phrases looked up in the whole caption; `case` demands the letters exactly as written. A `whole` form hides
+    `text` may hold alternatives ``{a|b}`` and optional parts ``[a|b]``. `require` and `block` are lists of
+    words
+    or phrases looked up in the whole caption; `case` demands the letters exactly as written. A `whole` form
+    hides
     the labels of the words inside it; `also` names further labels that it states.
     """
 
@@ -73,7 +75,8 @@ class LabelEntry(Entry):
     """One label of a dimension.
 
     The groups say how far a form can be trusted: `synonyms` and `substructures` name the label itself,
-    `variants` and `misspellings` are other spellings, `abbreviations` are case-sensitive, `implied` terms entail
+    `variants` and `misspellings` are other spellings, `abbreviations` are case-sensitive, `implied` terms
+    entail
     it, `regions` count only where the caption gives the dimension no other label.
     """
 
@@ -97,7 +100,8 @@ class DimensionEntry(Entry):
     """One dimension and its closed vocabulary.
 
     `role` tells the engine how a dimension behaves: a `site` is never negated and yields to landmarks, a
-    `system` is the union of its children's parents, a `finding` and a `descriptor` can be negated; uncertainty
+    `system` is the union of its children's parents, a `finding` and a `descriptor` can be negated;
+    uncertainty
     governs a descriptor only inside its own phrase. `adjectival` labels stand before the noun they describe.
     """
 
@@ -138,7 +142,8 @@ class CombinationEntry(Entry):
 
 
 class SiteEntry(Entry):
-    """A context that decides the site: `cues` in the caption -> keep only `keep`, drop `drop`, add `system`."""
+    """A context that decides the site: `cues` in the caption -> keep only `keep`, drop `drop`, add
+    `system`."""
 
     id: StrictStr
     cues: tuple[StrictStr, ...]

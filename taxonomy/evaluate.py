@@ -1,6 +1,7 @@
 """How good the labels are: extraction against gold captions.
 
-A label is a triple (dimension, label, assertion). Micro figures pool all present triples; macro-F1 is the mean
+A label is a triple (dimension, label, assertion). Micro figures pool all present triples; macro-F1 is the
+mean
 over the dimensions with gold support. A dangerous error is a gold-negated label called present.
 """
 
@@ -36,7 +37,8 @@ class GoldRecord:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Counts and what follows from them; `low` and `high` bound F1 (95 % bootstrap), NaN where not asked for."""
+    """Counts and what follows from them; `low` and `high` bound F1 (95 % bootstrap), NaN where not asked
+    for."""
 
     tp: int
     fp: int
@@ -102,7 +104,8 @@ def _record(line: str, place: str) -> GoldRecord:
         return GoldRecord(str(entry["id"]), str(entry["text"]), labels, entry.get("abstain"))
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise ContentError(
-            f"{place}: not a record of id, text, expected, negated, uncertain ({type(error).__name__}: {error})"
+            f"{place}: not a record of id, text, expected, negated, uncertain"
+            f" ({type(error).__name__}: {error})"
         ) from error
 
 

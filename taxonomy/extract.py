@@ -1,6 +1,7 @@
 """Captions to labels: the extractor.
 
-Normalise, gate, find phrases, correct spelling, assert, apply the rules, collapse to caption-level sets; every
+Normalise, gate, find phrases, correct spelling, assert, apply the rules, collapse to caption-level sets;
+every
 label keeps the evidence it rests on. The whole is linear in the caption and needs no model.
 """
 
@@ -15,9 +16,10 @@ from typing import NamedTuple
 
 from usds.taxonomy.age import AgeRule
 from usds.taxonomy.assertion import Sweep
+from usds.taxonomy.context import Context
 from usds.taxonomy.fuzzy import Speller
 from usds.taxonomy.gate import Gate
-from usds.taxonomy.lexicon import Context, Lexicon, load_language
+from usds.taxonomy.lexicon import Lexicon, load_language
 from usds.taxonomy.normalise import Normalised, Tokens, normalise, tokenise
 from usds.taxonomy.normality import normal_facts
 from usds.taxonomy.rules import Fact, RuleBook

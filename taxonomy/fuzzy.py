@@ -1,8 +1,11 @@
 """Guarded correction of misspelt words.
 
-A similarity cut-off cannot tell typing errors from opposites: hypoechoic and hyperechoic differ by two letters,
-vascular and avascular by one. So a word is corrected only if it is long, unknown, one edit away (optimal string
-alignment) from exactly one target with the same first letter, and the dimension allows it in the taxonomy file.
+A similarity cut-off cannot tell typing errors from opposites: hypoechoic and hyperechoic differ by two
+letters,
+vascular and avascular by one. So a word is corrected only if it is long, unknown, one edit away (optimal
+string
+alignment) from exactly one target with the same first letter, and the dimension allows it in the taxonomy
+file.
 """
 
 from __future__ import annotations

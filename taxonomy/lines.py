@@ -25,7 +25,8 @@ class LineError:
 
 
 def result_record(identifier: object, extraction: Extraction) -> dict[str, Any]:
-    """The output record of one caption: `expected` holds the present labels, empty dimensions are left out."""
+    """The output record of one caption: `expected` holds the present labels, empty dimensions are left
+    out."""
     return {
         "id": identifier,
         "expected": {name: list(labels) for name, labels in extraction.present.items()},
@@ -73,6 +74,10 @@ def _read(line: str | bytes, number: int) -> tuple[object, str] | LineError:
         return LineError(number, f"not JSON: {error.msg} (column {error.colno})")
     except RecursionError:
         return LineError(number, "not usable JSON: nested too deeply")
+    return _fields(record, number)
+
+
+def _fields(record: object, number: int) -> tuple[object, str] | LineError:
     if not isinstance(record, dict):
         return LineError(number, "not a JSON object with 'id' and 'text'")
     entry = cast("dict[str, object]", record)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from usds.taxonomy.assertion import Mention, Normality, Sweep
-from usds.taxonomy.lexicon import Context, Hit
+from usds.taxonomy.context import Context
+from usds.taxonomy.lexicon import Hit
 from usds.taxonomy.rules import Fact, RuleBook
 
 __all__ = ["normal_facts"]

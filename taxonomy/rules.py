@@ -1,6 +1,7 @@
 """Rules that look at a caption's labels together: compounds, sites, combinations, age, parents, normality.
 
-What the rules say is data of the taxonomy file; a rule that names a label the taxonomy does not have is inert.
+What the rules say is data of the taxonomy file; a rule that names a label the taxonomy does not have is
+inert.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from usds.taxonomy.assertion import Mention
+from usds.taxonomy.context import Context, PhraseSet
 from usds.taxonomy.document import SiteEntry
-from usds.taxonomy.lexicon import Context, Item, PhraseSet
+from usds.taxonomy.lexicon import Item
 from usds.taxonomy.udt import Label, Taxonomy
 
 __all__ = ["Fact", "RuleBook"]

@@ -1,6 +1,7 @@
 """Scopes: how far a cue reaches, and what ends it.
 
-State of one pass over the phrases of a caption. Scopes never cross a sentence; commas, conjunctions, prepositions
+State of one pass over the phrases of a caption. Scopes never cross a sentence; commas, conjunctions,
+prepositions
 and verbs end them by the rules below.
 """
 
@@ -29,7 +30,8 @@ _AFTER = frozenset(["negation_after", "uncertain_after"])
 class Mention:
     """One label found at one place, with what the caption says about it.
 
-    `first` and `last` are the half-open token span; `head` names the group of a bare head word such as "flow",
+    `first` and `last` are the half-open token span; `head` names the group of a bare head word such as
+    "flow",
     which is no label until a rule makes one of it; `abnormal` marks a word that forbids normal appearance.
     """
 

@@ -1,7 +1,9 @@
 """Everything that can be wrong with a taxonomy file, each finding with its file and line.
 
-Errors make the file unusable; warnings name what would work badly: a form that two labels of one dimension share, a
-code that no DICOM context group knows, two long words one letter apart, a rule about a label that does not exist.
+Errors make the file unusable; warnings name what would work badly: a form that two labels of one dimension
+share, a
+code that no DICOM context group knows, two long words one letter apart, a rule about a label that does not
+exist.
 """
 
 from __future__ import annotations
@@ -14,9 +16,9 @@ from typing import Any
 
 from rapidfuzz.distance import OSA
 
+from usds.taxonomy.context import phrase_tokens
 from usds.taxonomy.document import Document
 from usds.taxonomy.fuzzy import MIN_LENGTH
-from usds.taxonomy.lexicon import phrase_tokens
 from usds.taxonomy.source import Source, TaxonomyError, parse_source, read_source
 from usds.taxonomy.udt import Taxonomy, build_taxonomy, bundled_names, load_taxonomy
 
@@ -127,10 +129,8 @@ def _neighbours(taxonomy: Taxonomy) -> Iterator[Problem]:
                 if words[other][:2] == (dimension_name, label_name) or (size == len(word) and other <= word):
                     continue
                 if words[other][0] == dimension_name and OSA.distance(word, other, score_cutoff=1) <= 1:
-                    yield (
-                        f"'{word}' and '{other}' ({words[other][1]}) are one slip apart; neither is corrected",
-                        path,
-                    )
+                    where = f"'{other}' ({words[other][1]})"
+                    yield f"'{word}' and {where} are one slip apart; neither is corrected", path
 
 
 def _dangling(document: Document) -> Iterator[Problem]:

@@ -143,6 +143,21 @@ def test_ten_megabytes_are_survived(extractor):
     assert found.evidence[-1].end <= len(text)
 
 
+TONGUE = """      - name: Tongue
+        parent: Head and Neck
+        synonyms:
+          - lingua
+"""
+STIFFNESS = """dimensions:
+  - name: stiffness
+    title: Stiffness
+    labels:
+      - name: stiff
+        synonyms:
+          - rigid
+"""
+
+
 def edited(replacements):
     text = load_taxonomy("udt").source_text
     for old, new in replacements:
@@ -152,21 +167,13 @@ def edited(replacements):
 
 
 def test_a_new_organ_needs_no_code():
-    mine = edited(
-        [
-            (
-                "      - name: Liver\n",
-                "      - name: Tongue\n        parent: Head and Neck\n        synonyms:\n          - lingua\n      - name: Liver\n",
-            )
-        ]
-    )
+    mine = edited([("      - name: Liver\n", TONGUE + "      - name: Liver\n")])
     assert mine.extract("Hypoechoic mass of the lingua.").present["organ"] == ("Tongue",)
     assert mine.extract("Hypoechoic mass of the lingua.").present["body_system"] == ("Head and Neck",)
 
 
 def test_a_new_dimension_needs_no_code():
-    new = "dimensions:\n  - name: stiffness\n    title: Stiffness\n    labels:\n      - name: stiff\n        synonyms:\n          - rigid\n"
-    mine = edited([("dimensions:\n", new)])
+    mine = edited([("dimensions:\n", STIFFNESS)])
     assert mine.extract("A rigid nodule on ultrasound.").present["stiffness"] == ("stiff",)
 
 

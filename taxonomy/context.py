@@ -1,0 +1,93 @@
+"""The caption as conditions see it: its words, its letters, and quick questions about phrases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+
+from usds.taxonomy.normalise import normalise, tokenise
+from usds.taxonomy.udt import Form, expand
+
+__all__ = ["Context", "PhraseSet", "phrase_tokens"]
+
+
+@lru_cache(maxsize=65536)
+def phrase_tokens(text: str) -> tuple[str, ...]:
+    """Tokens of a phrase, cut as captions are."""
+    return tuple(tokenise(normalise(text)).words)
+
+
+class Context:
+    """The caption as conditional forms see it: its words, and its letters as written."""
+
+    __slots__ = ("_folded", "_word_set", "shouting", "text", "tokens")
+
+    def __init__(self, text: str, words: list[str], starts: list[int], ends: list[int]) -> None:
+        self.text = text
+        self.tokens = (words, starts, ends)
+        self._folded: str | None = None
+        self._word_set: frozenset[str] | None = None
+        # In a caption written in capitals only, case says nothing.
+        self.shouting = text.isupper()
+
+    @property
+    def folded(self) -> str:
+        """All tokens joined by single spaces, with one space at each end."""
+        if self._folded is None:
+            self._folded = f" {' '.join(self.tokens[0])} "
+        return self._folded
+
+    @property
+    def word_set(self) -> frozenset[str]:
+        """The distinct tokens."""
+        if self._word_set is None:
+            self._word_set = frozenset(self.tokens[0])
+        return self._word_set
+
+    def has(self, phrase: str) -> bool:
+        """Whether a phrase occurs, its last word possibly as the beginning of a longer one."""
+        return f" {' '.join(phrase_tokens(phrase))}" in self.folded
+
+    def case_matches(self, first: int, last: int, written: str) -> bool:
+        """Whether the letters stand as `written` (hyphens and spaces count as the same)."""
+        if self.shouting:
+            return True
+        _, starts, ends = self.tokens
+        found = self.text[starts[first] : ends[last - 1]]
+        return found == written or "".join(filter(str.isalnum, found)) == "".join(
+            filter(str.isalnum, written)
+        )
+
+    def allows(self, form: Form, first: int, last: int) -> bool:
+        """Whether the conditions of a form hold here."""
+        if form.case and not self.case_matches(first, last, form.text):
+            return False
+        if form.block and any(self.has(phrase) for phrase in form.block):
+            return False
+        return not form.require or any(self._elsewhere(phrase, first, last) for phrase in form.require)
+
+    def _elsewhere(self, phrase: str, first: int, last: int) -> bool:
+        """A required phrase must stand outside the form itself."""
+        words = phrase_tokens(phrase)
+        inside = f" {' '.join(self.tokens[0][first:last])} "
+        needle = f" {' '.join(words)}"
+        return self.folded.count(needle) > inside.count(needle)
+
+
+class PhraseSet:
+    """A set of whole words and phrases that is quickly looked for in many captions."""
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        phrases = [phrase_tokens(text) for pattern in patterns for text in expand(pattern)]
+        self.words = frozenset(phrase[0] for phrase in phrases if len(phrase) == 1)
+        self.phrases = tuple((phrase[0], f" {' '.join(phrase)} ") for phrase in phrases if len(phrase) > 1)
+        self.first_words = frozenset(first for first, _ in self.phrases)
+
+    def found_in(self, context: Context) -> bool:
+        """Whether any of the phrases occurs."""
+        words = context.word_set
+        if not self.words.isdisjoint(words):
+            return True
+        if self.first_words.isdisjoint(words):
+            return False
+        return any(first in words and phrase in context.folded for first, phrase in self.phrases)
