@@ -12,7 +12,7 @@ import io
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -34,7 +34,9 @@ RGB = NDArray[np.uint8]
 _SCALE: Final = 2
 """Tesseract wants letters of about 30 px; screens of scanners have 8 to 20."""
 _WORD_CONFIDENCE: Final = 85
-_IDENTIFIER_CONFIDENCE: Final = 50
+_IDENTIFIER_CONFIDENCE: Final = 30
+"""Low: what agrees with a harvested identifier is no accident."""
+_PATTERN_CONFIDENCE: Final = 60
 _TIMEOUT_S: Final = 60
 
 
@@ -111,19 +113,27 @@ class ImageAuditor:
         return self._matchers[subject]
 
 
-def judge(words: Iterable[Word], matcher: Matcher | None, place: str) -> list[Finding]:
+def judge(words: Sequence[Word], matcher: Matcher | None, place: str) -> list[Finding]:
     """What the words that were read give away: identifiers, patterns, legible words."""
     findings: list[Finding] = []
-    kept = [word for word in words if word.confidence >= _IDENTIFIER_CONFIDENCE]
-    for line in sorted({word.line for word in kept}):
-        text = " ".join(word.text for word in kept if word.line == line)
+    for text in _lines(words, _IDENTIFIER_CONFIDENCE):
         for match in matcher.find(text, ocr=True) if matcher else ():
             if match.end - match.start >= 4:
                 findings.append(Finding(match.klass, place, mask(text[match.start : match.end])))
+    for text in _lines(words, _PATTERN_CONFIDENCE):
         findings += [Finding(klass, place, mask(value)) for klass, value in patterns_in(text)]
     if not findings:
-        findings += [Finding("text_in_image", place, mask(word.text)) for word in kept if _legible(word)]
+        findings += [Finding("text_in_image", place, mask(word.text)) for word in words if _legible(word)]
     return findings
+
+
+def _lines(words: Sequence[Word], confidence: float) -> list[str]:
+    """Words read with some confidence, joined line by line."""
+    kept: dict[int, list[str]] = {}
+    for word in words:
+        if word.confidence >= confidence:
+            kept.setdefault(word.line, []).append(word.text)
+    return [" ".join(texts) for _, texts in sorted(kept.items())]
 
 
 def _legible(word: Word) -> bool:

@@ -1,0 +1,196 @@
+"""A leak of every kind is planted, and the audit must see each; and must be silent where there is none."""
+
+import json
+import shutil
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import SOURCE, caption_row, frame_row, speckle
+
+from usds.curation.audit import AUDIT_FILE, audit, passes
+from usds.curation.audit_files import image_metadata
+from usds.curation.audit_text import patterns_in
+from usds.curation.audit_types import mask
+from usds.curation.deid.harvest import IdentifierIndex
+from usds.curation.deid.identity import Ids
+from usds.curation.readers.base import Identifier
+from usds.schemas.dataset import Dataset
+
+IDS = Ids(b"k" * 32)
+SUBJECT = IDS.subject("id", "4711")
+FRAME = IDS.frame("a" * 64, 0)
+
+
+def put(dataset, task, row, image, captions=()):
+    with dataset.writer(task, (row["source_key"],)) as writer:
+        writer.add_frame(row, image)
+        for caption in captions:
+            writer.add_caption(caption)
+        writer.add_source({**SOURCE, "source_key": row["source_key"]})
+        writer.commit()
+
+
+def make(root, *, image=None, frame=None, caption="Hypoechoic nodule in the left breast."):
+    """A dataset of one frame and one caption."""
+    dataset = Dataset.create(
+        root, key_fingerprint="f" * 16, tool="usds test", detector="none", settings={}, settings_hash="h" * 16
+    )
+    key = IDS.source("one")
+    row = frame_row(
+        **{
+            "frame_id": FRAME, "study_id": IDS.study("s"), "subject_id": SUBJECT, "source_key": key,
+            **(frame or {}),
+        }
+    )  # fmt: skip
+    text = caption_row(FRAME, caption, caption_id=IDS.keyed_hash("caption", "c"), source_key=key)
+    put(dataset, "t" * 26, row, image or speckle(1), [text])
+    return dataset
+
+
+def index():
+    found = IdentifierIndex()
+    for value, klass in [("Winterbottom^Agatha", "name"), ("MRN0048213", "id"), ("19570311", "date")]:
+        found.add(SUBJECT, Identifier(value, klass))
+    found.add(None, Identifier("Kestrel Infirmary", "institution"))
+    return found
+
+
+def classes(dataset):
+    return set(audit(dataset, index()).counts())
+
+
+def lettered(text):
+    image = np.full((240, 480, 3), 12, np.uint8)
+    cv2.putText(image, text, (20, 120), cv2.FONT_HERSHEY_SIMPLEX, 1.0, (235, 235, 235), 2, cv2.LINE_AA)
+    return cv2.imencode(".png", image)[1].tobytes()
+
+
+def test_a_clean_dataset_has_no_finding_and_says_what_was_read(tmp_path):
+    report = audit(make(tmp_path / "d"), index())
+    assert report.findings == []
+    assert (report.images, report.identifiers) == (1, 4)
+    assert report.strings > 10
+    assert report.passed == report.independent
+
+
+@pytest.mark.parametrize(
+    ("caption", "klass"),
+    [
+        ("Nodule in the breast, seen by Winterbottom.", "name"),
+        ("Cyst. ID mrn 0048213.", "id"),
+        ("Cyst, born 11 March 1957.", "date"),
+        ("Cyst. Kestrel Infirmary.", "institution"),
+        ("Cyst; answer to x.y@example.org.", "pattern:mail"),
+        ("Cyst seen 2021-04-12.", "pattern:date"),
+        ("Cyst, number 99120457.", "pattern:number"),
+        ("Cyst, asked by Dr. Okonkwo.", "pattern:titled_name"),
+    ],
+)
+def test_an_identifier_in_a_caption_is_found(tmp_path, caption, klass):
+    assert klass in classes(make(tmp_path / "d", caption=caption))
+
+
+def test_marks_of_the_scrubber_are_no_findings(tmp_path):
+    assert classes(make(tmp_path / "d", caption="Cyst seen by [REMOVED] on [DATE].")) == set()
+
+
+def test_an_id_that_is_not_keyed_is_found(tmp_path):
+    dataset = make(tmp_path / "d", frame={"study_id": "WINTERBOTTOM-1957"})
+    assert "not_a_keyed_id" in classes(dataset)
+
+
+def test_free_text_in_a_coded_column_is_found(tmp_path):
+    assert "open_vocabulary" in classes(make(tmp_path / "d", frame={"vendor": "Röntgenpraxis @ Ulm"}))
+
+
+def test_an_unknown_file_is_found_and_its_name_is_not_printed(tmp_path):
+    dataset = make(tmp_path / "d")
+    (dataset.root / "images" / "winterbottom.txt").write_text("x")
+    report = audit(dataset, index())
+    assert "unknown_file" in report.counts()
+    assert "winterbottom" not in json.dumps(report.to_json()).lower()
+
+
+def test_a_changed_shard_is_found(tmp_path):
+    dataset = make(tmp_path / "d")
+    path = dataset.paths("captions")[0]
+    table = pq.read_table(path)
+    pq.write_table(table.replace_schema_metadata({"author": "Winterbottom"}), path)
+    assert {"damaged_file", "file_metadata"} <= classes(dataset)
+
+
+def test_words_in_the_metadata_of_an_image_are_found(tmp_path):
+    plain = speckle(2)
+    comment = b"\xff\xfe" + (2 + 12).to_bytes(2, "big") + b"Winterbottom"
+    assert image_metadata(plain) is None
+    assert "image_metadata" in classes(make(tmp_path / "d", image=plain[:2] + comment + plain[2:]))
+    assert image_metadata(plain + b"tail") == "bytes after the image"
+
+
+@pytest.mark.skipif(not shutil.which("tesseract"), reason="reads pixels with Tesseract")
+@pytest.mark.parametrize(
+    ("words", "klass"),
+    [
+        ("WINTERBOTTOM", "name"),
+        ("MRN0048213", "id"),
+        ("11.03.1957", "date"),
+        ("PATIENT REPORT", "text_in_image"),
+    ],
+)
+def test_words_in_the_pixels_are_read(tmp_path, words, klass):
+    assert klass in classes(make(tmp_path / "d", image=lettered(words)))
+
+
+def test_no_value_is_printed_whole(tmp_path):
+    report = audit(make(tmp_path / "d", caption="Agatha Winterbottom, cyst."), index())
+    assert "winterbottom" not in json.dumps(report.to_json()).lower()
+    assert mask("Winterbottom") == "W" + "*" * 11
+
+
+def test_audit_json_holds_counts_and_goes_stale_when_the_dataset_changes(tmp_path):
+    dataset = make(tmp_path / "d")
+    assert not passes(dataset)
+    report = audit(dataset, index())
+    written = json.loads((dataset.root / AUDIT_FILE).read_text())
+    assert written == report.summary()
+    assert "findings" not in written
+    assert passes(dataset) == report.passed
+    row = frame_row(
+        frame_id=IDS.frame("b" * 64, 0),
+        study_id=IDS.study("s"),
+        subject_id=SUBJECT,
+        source_key=IDS.source("2"),
+    )
+    put(dataset, "u" * 26, row, speckle(3))
+    assert not passes(dataset)
+
+
+def test_small_combinations_are_listed_apart(tmp_path):
+    report = audit(make(tmp_path / "d", frame={"sex": "F", "age_band": "40-44"}), index())
+    assert [(cohort.sex, cohort.age_band, cohort.subjects) for cohort in report.cohorts] == [
+        ("F", "40-44", 1)
+    ]
+
+
+def test_measures_are_no_patterns():
+    for text in (
+        "2.3 x 1.4 x 0.9 cm",
+        "BI-RADS 4a",
+        "5-12 MHz",
+        "12/05 mmHg",
+        "Figure 3.2",
+        "ratio 1.2345678",
+    ):
+        assert list(patterns_in(text)) == [], text
+
+
+def test_corrections_are_read(tmp_path):
+    dataset = make(tmp_path / "d")
+    folder = dataset.root / "corrections"
+    folder.mkdir()
+    table = pa.table({"target_id": ["Agatha 1957-03-11"]})
+    pq.write_table(table, folder / "x.parquet")
+    assert "not_a_keyed_id" in classes(dataset)
