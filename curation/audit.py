@@ -31,7 +31,8 @@ _COHORT_LIMIT: Final = 200
 _COHORTS: Final = """
 SELECT f.sex, f.age_band, f.vendor, {organ} AS organ, {diagnosis} AS diagnosis,
        count(DISTINCT f.subject_id) AS subjects
-FROM frames f {join} GROUP BY ALL HAVING count(DISTINCT f.subject_id) < {limit} ORDER BY subjects, sex, age_band, vendor, organ, diagnosis
+FROM frames f {join} GROUP BY ALL HAVING count(DISTINCT f.subject_id) < {limit}
+ORDER BY subjects, sex, age_band, vendor, organ, diagnosis
 """
 
 
