@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+
 from usds.schemas import tables
 from usds.schemas.dataset import Dataset
 from usds.schemas.state import State
