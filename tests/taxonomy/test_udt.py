@@ -75,7 +75,7 @@ def test_expand_nests():
         ),
         ("parent: Neck", "parent: Nekc", r"line 15: unknown parent 'Nekc'.*did you mean 'Neck'"),
         ("labels:\n      - name: Neck", "labels: []", r"line 7: 'labels' is empty"),
-        ("title: Site", "tilte: Site", r"line 9: unknown key 'tilte'; did you mean 'title'"),
+        ("title: Site", "tilte: Site", r"line 10: unknown key 'tilte'; did you mean 'title'"),
         (
             "      - name: Thyroid",
             "      - name: Thyroid\n        synonyms: ['{a|b']",
