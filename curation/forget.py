@@ -70,7 +70,7 @@ def subject_of_file(state: State, path: Path) -> str:
     if len(rows) != 1:
         raise UsageError(
             f"{path} was not ingested into this dataset: name another file of the subject, or its id "
-            "(`usds sql \"SELECT DISTINCT subject_id FROM frames\"`)"
+            '(`usds sql "SELECT DISTINCT subject_id FROM frames"`)'
         )
     return rows[0][0]
 
@@ -144,9 +144,7 @@ def _rewrite_task(dataset: Dataset, manifest: shards.Manifest, found: Holdings) 
     here = keys & set(found.sources)
     if not here and found.captions.isdisjoint(captions.column("caption_id").to_pylist()):
         return
-    rewritten = shards.rewrite_task(
-        root, manifest, set(found.sources), drop_captions_of=found.targets
-    )
+    rewritten = shards.rewrite_task(root, manifest, set(found.sources), drop_captions_of=found.targets)
     table = pq.read_table(root / rewritten.files["sources"].path, schema=shards.TABLES["sources"])
     gone = [source_row(key, found.sources[key], "withdrawn") for key in sorted(here)]
     more = pa.Table.from_pylist(gone, schema=shards.TABLES["sources"])

@@ -31,6 +31,7 @@ from usds.schemas.state import State, fingerprint, read_key_file, state_folder
 
 __all__ = ["IngestOptions", "IngestReport", "Watcher", "ingest", "preview"]
 
+
 @dataclass(frozen=True, slots=True)
 class IngestOptions:
     """What one run is asked to do besides its settings.

@@ -8,12 +8,15 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from usds.curation.catalogue import Probe
 from usds.curation.readers.archive import Archive
 from usds.curation.readers.base import Identifier, Media, MediaError, open_media
 from usds.curation.readers.sniff import HEAD_BYTES, sniff
+from usds.curation.readers.source import ByteSource
+from usds.curation.readers.sr import read_report
+from usds.curation.readers.text import SidecarTable, read_sidecar
 from usds.curation.settings import IngestSettings
 from usds.curation.sidecars import SIDECAR_KINDS
 from usds.schemas.files import canonical_json, file_sha256
@@ -103,11 +106,26 @@ def _look_inside(probe: Probe, data: bytes | Path, settings: IngestSettings) -> 
         with Archive(data, settings.limits) as archive:
             probe.facts = {"members": [[m.name, m.size, m.reason] for m in archive.members()]}
     elif probe.kind == "sr":
-        probe_report(probe, data, settings)
+        _keep_rows(probe, read_report(data, settings.limits))
     elif probe.kind in SIDECAR_KINDS:
-        probe_sidecar(probe, data, settings)
+        _keep_rows(probe, _sidecar(probe.kind, data, settings))
     else:
         probe.reason = "unsupported"
+
+
+def _sidecar(kind: str, data: bytes | Path, settings: IngestSettings) -> SidecarTable:
+    if isinstance(data, Path):
+        data = ByteSource(data, settings.limits).read_all(settings.limits.max_memory_file_bytes)
+    kinds: dict[str, Literal["text", "csv", "json", "jsonl"]] = {
+        "text": "text", "csv": "csv", "json": "json", "jsonl": "jsonl"
+    }  # fmt: skip
+    return read_sidecar(data, "", kinds[kind], settings.columns)
+
+
+def _keep_rows(probe: Probe, table: SidecarTable) -> None:
+    probe.facts = {"rows": [row.to_json() for row in table.rows]}
+    if table.problems and not table.rows:
+        probe.reason = "malformed_sidecar"
 
 
 def _facts(media: Media) -> dict[str, Any]:

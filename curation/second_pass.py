@@ -86,7 +86,8 @@ def second_pass(run: Run, linked: Linked, *, redo: bool) -> PassResult:
     run.catalogue.save_keys({s.entry.id: (s.key, s.subject_id) for s in linked.sources})
     staging.clear()
     run.state.write(PLAN, {})
-    result.reasons = dict(Counter(row.reason for key, row in _rows(run).items() if key in linked.keys))
+    scanned = linked.keys
+    result.reasons = dict(Counter(row.reason for key, row in _rows(run).items() if key in scanned))
     return result
 
 
@@ -190,9 +191,7 @@ def _item(source: Source) -> WorkItem:
 # -- captions that come after their frames ----------------------------------------------------------
 
 
-def _late_captions(
-    run: Run, staging: Staging, linked: Linked, waiting: set[str], result: PassResult
-) -> None:
+def _late_captions(run: Run, staging: Staging, linked: Linked, waiting: set[str], result: PassResult) -> None:
     """Text beside media that are in the dataset already: their task gets rows, no pixel is touched."""
     known = _known_captions(run) | _withheld_captions(run)
     rows = _rows(run)

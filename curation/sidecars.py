@@ -140,11 +140,13 @@ def _targets(row: dict[str, Any], entry: Entry, names: _Names) -> list[str]:
     folder = str(_path(entry).parent)
     if row.get("image"):
         return names.called(row["image"], folder)
-    for uid in row.get("sops") or ():
-        if found := names.find("sop_uid", uid):
-            return found
+    study = names.find("study_uid", row["study"]) if row.get("study") else []
+    if row.get("sops"):
+        pictures = list(dict.fromkeys(key for uid in row["sops"] for key in names.find("sop_uid", uid)))
+        # Real exports repeat SOP Instance UIDs: a picture of another study is not meant.
+        return [key for key in pictures if not study or key in study] or study
     if row.get("study"):
-        return names.find("study_uid", row["study"])
+        return study
     return names.named_like(entry)
 
 

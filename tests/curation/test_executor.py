@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from usds.curation.executor import Job, LocalExecutor, WatchLimits
 from usds.curation.worker import WorkerSetup
 from usds.schemas.errors import ContentError
@@ -147,13 +148,15 @@ def test_a_worker_that_cannot_start_says_why(setup: Callable[[str], WorkerSetup]
 
 def test_an_error_in_the_parent_leaves_no_worker(setup: Callable[[str], WorkerSetup]) -> None:
     pids: list[int] = []
-    with (
-        pytest.raises(KeyboardInterrupt),
-        LocalExecutor(setup("plain"), workers=2) as executor,
-    ):
-        for _ in executor.map([Job(("a-1", "slow-1", "hang-1"))]):
-            pids = executor.worker_pids()
-            os.kill(os.getpid(), signal.SIGINT)
+
+    def interrupted() -> None:
+        with LocalExecutor(setup("plain"), workers=2) as executor:
+            for _ in executor.map([Job(("a-1", "slow-1", "hang-1"))]):
+                pids.extend(executor.worker_pids())
+                os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert pids
     assert not [pid for pid in pids if psutil.pid_exists(pid)]
 

@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
+
 from usds.curation.sources import decode_path, encode_path, refuse_overlap, scan
 from usds.schemas.errors import UsageError
 
@@ -30,7 +31,15 @@ def test_files_are_found_at_any_depth_by_their_relative_name(tmp_path: Path) -> 
 
 def test_what_systems_leave_behind_is_ignored_but_named(tmp_path: Path) -> None:
     raw = tmp_path / "raw"
-    fill(raw, ".DS_Store", "p/Thumbs.db", "p/.hidden/inner.png", "__MACOSX/._a.png", "p/~$report.docx", "DICOMDIR")
+    fill(
+        raw,
+        ".DS_Store",
+        "p/Thumbs.db",
+        "p/.hidden/inner.png",
+        "__MACOSX/._a.png",
+        "p/~$report.docx",
+        "DICOMDIR",
+    )
     assert set(reasons(raw).values()) == {"ignored"}
     assert len(reasons(raw)) == 6
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
+
 from usds.schemas.dataset import Dataset
 
 pytestmark = pytest.mark.slow
@@ -39,7 +40,9 @@ def end(process: subprocess.Popen[str]) -> None:
     """Wait for a process and for the workers it left."""
     process.communicate(timeout=60)
     deadline = time.monotonic() + 30
-    while any(str(process.pid) in " ".join(p.info["cmdline"] or ()) for p in psutil.process_iter(["cmdline"])):
+    while any(
+        str(process.pid) in " ".join(p.info["cmdline"] or ()) for p in psutil.process_iter(["cmdline"])
+    ):
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
