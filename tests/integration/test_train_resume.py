@@ -132,7 +132,7 @@ def test_two_ranks_train_as_one_process(dataset: Dataset, undisturbed: TrainResu
     alone, together = state(undisturbed.run), state(run)
     rows = [json.loads(line) for line in run.metrics.read_text("utf-8").splitlines() if "train/loss" in line]
     first = [json.loads(line) for line in undisturbed.run.metrics.read_text("utf-8").splitlines()][0]
-    assert rows[0]["train/gradient_norm"] == pytest.approx(first["train/gradient_norm"], abs=1e-5)
+    assert rows[0]["train/gradient_norm"] == pytest.approx(first["train/gradient_norm"], rel=2e-6)
     for name, value in alone.items():
         if value.is_floating_point():
             assert float((together[name] - value).abs().max()) < 1e-3, name

@@ -40,7 +40,8 @@ def test_ndcg_by_hand() -> None:
 
 def pairs(n: int, same: int = 1, seed: int = 0) -> Pairs:
     vectors = np.random.default_rng(seed).normal(size=(n, 16)).astype(np.float32)
-    return Pairs(vectors, vectors[np.arange(n) // same * same], np.arange(n) // same, np.arange(n) // (2 * same))
+    vectors = vectors[np.arange(n) // same * same]
+    return Pairs(vectors, vectors, np.arange(n) // same, np.arange(n) // (2 * same))
 
 
 def test_a_perfect_model_finds_everything_and_sizes_are_stated() -> None:
