@@ -23,6 +23,7 @@ _TALLEST_LINE, _TALLEST_SHARE = 56, 0.09
 """A line of text is no taller than this, in pixels or as a share of the picture."""
 _SPLIT_LEVELS = (0.5, 0.75)
 _MARK_RATIO = 1.8
+_TURNED_SCORE = 0.7
 
 
 class DetectorSettings(BaseModel):
@@ -104,9 +105,10 @@ class TextDetector:
         kept = [box for box in boxes if box.score >= self.settings.sure and not _small(box)]
         unsure = sorted((box for box in boxes if box not in kept), key=lambda box: -box.score)
         for box in unsure[: self.settings.readings]:
-            text, score = self._read_any_way(view.image[box.y0 : box.y1, box.x0 : box.x1])
+            text, score, turned = self._read_any_way(view.image[box.y0 : box.y1, box.x0 : box.x1])
             letters = sum(char.isalnum() for char in text)
-            if score >= self.settings.read_score and letters >= (1 if box.score >= self.settings.sure else 2):
+            trusted = max(self.settings.read_score, _TURNED_SCORE if turned else 0.0)
+            if score >= trusted and letters >= (1 if box.score >= self.settings.sure else 2):
                 kept.append(box)
         return kept
 
@@ -185,12 +187,12 @@ class TextDetector:
         """
         return [self._read(rgb[box.y0 : box.y1, box.x0 : box.x1]) for box in boxes]
 
-    def _read_any_way(self, crop: RGB) -> tuple[str, float]:
-        """Read; what stands upright is turned a quarter both ways."""
+    def _read_any_way(self, crop: RGB) -> tuple[str, float, bool]:
+        """Read; what stands upright is turned a quarter both ways, which invents letters more often."""
         if crop.shape[0] <= _MARK_RATIO * crop.shape[1]:
-            return self._read(crop)
+            return *self._read(crop), False
         turned = (np.ascontiguousarray(np.rot90(crop, turns)) for turns in (1, 3))
-        return max((self._read(way) for way in turned), key=lambda reading: reading[1])
+        return *max((self._read(way) for way in turned), key=lambda reading: reading[1]), True
 
     def _read(self, crop: RGB) -> tuple[str, float]:
         rows, columns = crop.shape[:2]
