@@ -1,0 +1,279 @@
+"""Words that are names where they stand: after a title, a label or "seen by", and beside other names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Final, Literal
+
+from usds.curation.deid.words import given_names, is_domain_word, is_name, lookup, surnames
+
+__all__ = ["Token", "names_in_context", "text_style"]
+
+Style = Literal["mixed", "title", "upper", "lower"]
+
+_MAX_NAME: Final = 5
+_STYLED: Final = 0.8
+_TITLED: Final = 0.6
+
+
+@dataclass(slots=True)
+class Token:
+    """A token of a text and what is thought of it.
+
+    Attributes
+    ----------
+    start, end : int
+        Half-open code points.
+    text, folded : str
+    covered : bool
+        A pattern or a harvested identifier takes it already.
+    known : bool
+        A word, number or abbreviation.
+    fixed : bool
+        Part of a medical term: no neighbour makes it a name.
+    removed : bool
+    """
+
+    start: int
+    end: int
+    text: str
+    folded: str
+    covered: bool = False
+    known: bool = True
+    fixed: bool = False
+    removed: bool = False
+
+    @property
+    def capital(self) -> bool:
+        """Whether it begins with a capital letter."""
+        return self.text[:1].isupper()
+
+    @property
+    def is_letter_word(self) -> bool:
+        """Whether it is made of letters."""
+        return self.text[:1].isalpha()
+
+
+@cache
+def _cues(group: str) -> frozenset[str]:
+    return frozenset(lookup("cues")[group])
+
+
+def text_style(tokens: list[Token]) -> Style:
+    """How a text uses capitals: "mixed" is ordinary prose, where a capital tells a name."""
+    words = [token.text for token in tokens if token.is_letter_word and len(token.text) > 1]
+    if not words:
+        return "mixed"
+    if sum(word.isupper() for word in words) >= _STYLED * len(words):
+        return "upper"
+    capitals = sum(word[0].isupper() for word in words)
+    if capitals == 0:
+        return "lower"
+    return "title" if capitals >= _TITLED * len(words) and len(words) >= 4 else "mixed"
+
+
+def names_in_context(tokens: list[Token], text: str, style: Style) -> None:
+    """Mark known words that are names where they stand.
+
+    Parameters
+    ----------
+    tokens : list of Token
+        Judged; `removed` is set on more of them.
+    text : str
+    style : {"mixed", "title", "upper", "lower"}
+    """
+    context = _Context(tokens, text, style)
+    for index, token in enumerate(tokens):
+        if token.is_letter_word:
+            context.after_cue(index)
+    context.beside_names()
+    context.before_places()
+
+
+class _Context:
+    def __init__(self, tokens: list[Token], text: str, style: Style) -> None:
+        self._tokens = tokens
+        self._text = text
+        self._style = style
+
+    # -- cues ---------------------------------------------------------------------------------------
+
+    def after_cue(self, index: int) -> None:
+        """Titles, labels with a colon, and "seen by"."""
+        token = self._tokens[index]
+        if self._is_label(index):
+            self._take(index + 1, sure=True, label=True)
+        elif token.folded in _cues("titles"):
+            self._take(index + 1, sure=True)
+        elif token.folded in _cues("weak_titles"):
+            # "Mr" in prose is a title, "MR" an imaging method or a valve that leaks.
+            written = token.text in ("Mr", "Ms", "Mx") and self._style in ("mixed", "title")
+            self._take(index + 1, sure=written)
+        elif token.folded in _cues("prepositions") and index and self._has_agent(index):
+            self._take(index + 1, sure=False)
+
+    def _has_agent(self, index: int) -> bool:
+        return any(one.folded in _cues("agents") for one in self._tokens[max(0, index - 2) : index])
+
+    def _is_label(self, index: int) -> bool:
+        end = self._tokens[index].end
+        if not self._text[end : end + 3].lstrip(" ").startswith(":"):
+            return False
+        for count in (1, 2, 3):
+            words = [one.folded for one in self._tokens[max(0, index - count + 1) : index + 1]]
+            if " ".join(words) in _cues("labels"):
+                return True
+        return False
+
+    def _take(self, index: int, *, sure: bool, label: bool = False) -> None:
+        """Mark the tokens of a name that begins at `index`, if one does.
+
+        Parameters
+        ----------
+        sure : bool
+            The first token is a name whatever it is, unless it is a word that never is one.
+        label : bool
+            A comma may stand inside the name ("Smith, John").
+        """
+        taken = 0
+        while index < len(self._tokens) and taken < _MAX_NAME:
+            token = self._tokens[index]
+            if not self._adjacent(index, comma=label):
+                break
+            if not self._may_be_name(index, sure=sure and taken == 0, label=label):
+                break
+            if token.folded not in _cues("titles"):
+                token.removed = not token.covered
+                taken += 1
+            index += 1
+
+    def _may_be_name(self, index: int, *, sure: bool, label: bool) -> bool:
+        token = self._tokens[index]
+        if not token.is_letter_word or token.covered or not token.known:
+            return token.is_letter_word
+        if token.fixed or (token.folded in _cues("stop") and not self._is_named_stop(index)):
+            return False
+        if token.folded in _cues("titles") or len(token.folded) == 1:
+            return self._next_is_name(index) or label
+        if token.folded in _cues("particles"):
+            return self._next_is_name(index)
+        return self._reads_as_name(token, sure=sure, label=label)
+
+    def _reads_as_name(self, token: Token, *, sure: bool, label: bool) -> bool:
+        """Whether a word of the language is a name here, by its letter case and the name lists."""
+        if sure:
+            return not (label and is_domain_word(token.folded) and not token.capital)
+        if self._style == "mixed" and token.capital:
+            return not token.text.isupper() or is_name(token.folded)
+        return is_name(token.folded) and not (self._style == "mixed" and _is_everyday(token))
+
+    def _is_named_stop(self, index: int) -> bool:
+        """ "Rose May": a word like "may" with a capital right behind a name."""
+        token, before = self._tokens[index], self._tokens[index - 1]
+        ordinary = self._style in ("mixed", "title")
+        return ordinary and token.capital and before.removed and is_name(token.folded)
+
+    def _next_is_name(self, index: int) -> bool:
+        if index + 1 >= len(self._tokens) or not self._adjacent(index + 1, comma=False):
+            return False
+        after = self._tokens[index + 1]
+        if not after.is_letter_word or after.folded in _cues("stop") or after.fixed:
+            return False
+        return (
+            after.covered
+            or not after.known
+            or is_name(after.folded)
+            or (self._style == "mixed" and after.capital)
+        )
+
+    def _adjacent(self, index: int, *, comma: bool) -> bool:
+        """Whether only what stands inside names lies between a token and the one before."""
+        if index == 0:
+            return True
+        between = self._text[self._tokens[index - 1].end : self._tokens[index].start]
+        allowed = " .:-'^_=(\t" + ("," if comma else "")
+        before = self._tokens[index - 1]
+        if "." in between and len(before.folded) > 4 and before.folded not in _cues("titles"):
+            return False
+        return len(between) <= 4 and all(char in allowed for char in between)
+
+    # -- neighbours ---------------------------------------------------------------------------------
+
+    def beside_names(self) -> None:
+        """Initials, particles and names that are words too, beside a name that is none."""
+        tokens = self._tokens
+        for index in range(1, len(tokens)):
+            if self._is_surely_name(tokens[index - 1]) and self._adjacent(index, comma=False):
+                self._follow(index, before=False)
+        for index in range(len(tokens) - 2, -1, -1):
+            if self._is_surely_name(tokens[index + 1]) and self._adjacent(index + 1, comma=True):
+                self._follow(index, before=True)
+        if self._style == "mixed":
+            self._pairs()
+
+    def _is_surely_name(self, token: Token) -> bool:
+        if not token.removed or token.fixed:
+            return False
+        return (
+            token.folded in given_names()
+            or token.folded in surnames()
+            or (token.known and is_name(token.folded))
+        )
+
+    def _follow(self, index: int, *, before: bool) -> None:
+        token = self._tokens[index]
+        if token.removed or token.covered or token.fixed or not token.is_letter_word:
+            return
+        if token.folded in _cues("stop") or token.folded in _cues("titles"):
+            return
+        initial = len(token.folded) == 1 and (self._style != "lower" or before) and token.folded not in "ai"
+        suffix = not before and token.folded in _cues("suffixes")
+        fits = (
+            token.capital
+            if self._style == "mixed"
+            else self._style != "title" or not is_domain_word(token.folded)
+        )
+        name = (
+            fits and is_name(token.folded) and not (before and self._style != "mixed" and _is_everyday(token))
+        )
+        if initial or suffix or name:
+            token.removed = True
+
+    def _pairs(self) -> None:
+        """A given name and a surname that both are words, both with a capital: "Grace Young"."""
+        tokens = self._tokens
+        for index in range(len(tokens) - 1):
+            one, two = tokens[index], tokens[index + 1]
+            if not (one.capital and two.capital) or one.text.isupper() or two.text.isupper():
+                continue
+            if one.fixed or two.fixed or {one.folded, two.folded} & _cues("stop"):
+                continue
+            if (
+                one.folded in given_names()
+                and two.folded in surnames(5_000)
+                and self._adjacent(index + 1, comma=False)
+            ):
+                one.removed = two.removed = True
+
+    # -- places -------------------------------------------------------------------------------------
+
+    def before_places(self) -> None:
+        """Capitalised words right before "Hospital" or "Clinic" name the place."""
+        if self._style != "mixed":
+            return
+        for index, token in enumerate(self._tokens):
+            if token.folded in _cues("places") and token.capital:
+                back = index - 1
+                while back >= 0 and index - back <= 4 and self._adjacent(back + 1, comma=False):
+                    one = self._tokens[back]
+                    if not one.capital or one.fixed:
+                        break
+                    if one.folded not in _cues("generic") and len(one.folded) > 1:
+                        one.removed = not one.covered
+                    back -= 1
+
+
+def _is_everyday(token: Token) -> bool:
+    """Words of pictures that are names as well: in running small letters they mean what they say."""
+    return token.folded in _cues("stop") or token.folded in _cues("everyday")
