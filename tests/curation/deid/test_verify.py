@@ -8,8 +8,17 @@ from pydantic import ValidationError
 from support.pixel_scenes import KnownWords, linear_area, screen, write
 
 from usds.curation.deid.burned_text import TextDetector
+from usds.curation.deid.harvest import IdentifierIndex, Matcher
 from usds.curation.deid.strokes import stroke_groups
 from usds.curation.deid.verify import Verifier, VerifierSettings, looks_identifying
+from usds.curation.readers.base import Identifier
+
+
+def kowalska() -> Matcher:
+    """What the harvest of one header gives."""
+    index = IdentifierIndex()
+    index.add("s1", Identifier("KOWALSKA^EWA", "name", "PatientName"))
+    return index.matcher("s1")
 
 
 class BlindDetector(TextDetector):
@@ -27,7 +36,7 @@ def verifier() -> Verifier:
 def test_harvested_name_is_found_without_the_detector(verifier: Verifier) -> None:
     rgb = screen(linear_area())
     rows, columns = write(rgb, "KOWALSKA", (230, 250), scale=0.8)
-    findings = verifier.check(rgb, KnownWords("kowalska"))
+    findings = verifier.check(rgb, kowalska())
     hits = [finding.box for finding in findings if finding.kind == "identifier"]
     assert any(box.x0 <= columns.start + 6 and box.x1 >= columns.stop - 6 for box in hits)
     assert any(box.y0 <= rows.start + 2 and box.y1 >= rows.stop - 2 for box in hits)
