@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -41,6 +42,7 @@ def forget(
     """
     from usds.curation.forget import forget as remove
     from usds.curation.forget import holdings, runs_with, subject_of_file
+    from usds.model.cache import cache_folder
     from usds.schemas.dataset import Dataset
     from usds.schemas.state import State
 

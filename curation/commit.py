@@ -31,6 +31,8 @@ __all__ = [
     "mark_near_duplicates",
 ]
 
+_compute: Any = pc  # its functions are made at run time, no checker sees them
+
 
 @dataclass(slots=True)
 class Committed:
@@ -164,7 +166,10 @@ def drop_sources(dataset: Dataset, source_keys: Set[str]) -> None:
     for manifest in dataset.manifests().values():
         sources = _column(dataset, manifest, "sources", "source_key")
         captions = _column(dataset, manifest, "captions", "source_key")
-        here = pc.any(pc.is_in(sources, keys)).as_py() or pc.any(pc.is_in(captions, keys)).as_py()
+        here = (
+            _compute.any(_compute.is_in(sources, keys)).as_py()
+            or _compute.any(_compute.is_in(captions, keys)).as_py()
+        )
         if not here:
             continue
         frames = pq.read_table(

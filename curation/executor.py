@@ -111,7 +111,7 @@ class LocalExecutor:
         self._workers = max(1, workers)
         self._limits = limits or WatchLimits()
         method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-        self._context = multiprocessing.get_context(method)
+        self._context: Any = multiprocessing.get_context(method)
         if method == "forkserver":
             self._context.set_forkserver_preload(_PRELOAD)
         self._lanes: list[_Lane] = []

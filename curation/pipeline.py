@@ -75,8 +75,9 @@ class WorkItem:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> WorkItem:
         """Inverse of :meth:`to_json`."""
-        captions = tuple(LinkedCaption.from_json(linked) for linked in value["captions"])
-        return cls(**{**value, "captions": captions})
+        values: dict[str, Any] = dict(value)
+        values["captions"] = tuple(LinkedCaption.from_json(linked) for linked in value["captions"])
+        return cls(**values)
 
 
 class Cleaner(Protocol):

@@ -87,6 +87,10 @@ def second_pass(run: Run, linked: Linked, *, redo: bool) -> PassResult:
     staging.clear()
     run.state.write(PLAN, {})
     scanned = linked.keys
+    if left := sum(row.stale and row.frames > 0 and key not in scanned for key, row in rows.items()):
+        linked.warnings.append(
+            f"{left} files of the dataset are not in this raw folder and keep older settings"
+        )
     result.reasons = dict(Counter(row.reason for key, row in _rows(run).items() if key in scanned))
     return result
 

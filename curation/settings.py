@@ -33,9 +33,9 @@ class _Frozen(BaseModel):
 class RunSettings(_Frozen):
     """How the work is done; changes no byte of the dataset."""
 
-    workers: int = Field(0, ge=0, description="worker processes; 0 takes as many as there are cores")
-    timeout_s: float = Field(600.0, gt=0, description="wall clock one file may take before it is given up")
-    memory_mb: int = Field(1500, ge=500, description="resident memory of one worker")
+    workers: int = Field(default=0, ge=0, description="worker processes; 0 takes as many as there are cores")
+    timeout_s: float = Field(default=600.0, gt=0, description="wall clock one file may take")
+    memory_mb: int = Field(default=1500, ge=500, description="resident memory of one worker")
 
     @property
     def worker_count(self) -> int:
@@ -65,10 +65,13 @@ class IngestSettings(_Frozen):
     pixels: PixelSettings = PixelSettings()
     limits: ReadLimits = ReadLimits()
     columns: dict[str, str] = Field(
-        default_factory=dict, description="column names of caption tables by role: image, caption, subject"
+        default_factory=dict[str, str],
+        description="column names of caption tables by role: image, caption, subject",
     )
-    exact_age: bool = Field(False, description="ages up to 89 in years instead of bands")
-    near_duplicate_bits: int = Field(MAX_DISTANCE, ge=0, le=7, description="bits near duplicates differ by")
+    exact_age: bool = Field(default=False, description="ages up to 89 in years instead of bands")
+    near_duplicate_bits: int = Field(
+        default=MAX_DISTANCE, ge=0, le=7, description="bits near duplicates differ by"
+    )
     run: RunSettings = RunSettings()
 
     def output(self) -> dict[str, Any]:

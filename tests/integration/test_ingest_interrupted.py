@@ -55,7 +55,7 @@ def content(root: Path) -> dict[str, str]:
 
 
 def test_a_killed_ingest_goes_on_and_ends_as_if_nothing_had_been(
-    tmp_path: Path, small_export: Path, demo_key: Path, usds: Any, command_line: Callable[..., list[str]],
+    tmp_path: Path, small_export: Path, demo_key: Path, *, usds: Any, command_line: Callable[..., list[str]],
     private_state_home: Path,
 ) -> None:  # fmt: skip
     usds("ingest", small_export, "--dataset", "whole", "--key", demo_key, "--workers", 1)
