@@ -63,6 +63,8 @@ def forget(
         return 0
     with opened.lock(console.command_line()):
         report = remove(opened, state, who, runs=runs)
+    # Training keeps resized frames of the whole dataset outside it; they are made again when needed.
+    shutil.rmtree(cache_folder(None) / opened.info.dataset_id, ignore_errors=True)
     output.data(asdict(report))
     output.show(
         f"{who}: {report.frames} frames and {report.captions} captions of {report.sources} files are gone"
