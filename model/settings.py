@@ -131,7 +131,9 @@ class LossSettings(Settings):
         default=None, description="weight of each dimension; default: equal"
     )
     prompt_weight: float = Field(
-        default=0.0, ge=0.0, description="weight of the classification among the prompts of a dimension's labels"
+        default=0.0,
+        ge=0.0,
+        description="weight of the classification among the prompts of a dimension's labels",
     )
     logit_scale_max: float = Field(default=100.0, gt=0.0, description="upper bound of exp(theta)")
     chunk_rows: int = Field(default=0, ge=0, description="rows of the logits at a time; 0: all rows at once")
