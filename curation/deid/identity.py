@@ -8,6 +8,7 @@ under one key, unlinkable under another. Every domain is its own namespace, and 
 from __future__ import annotations
 
 import hmac
+import re
 import unicodedata
 from base64 import b32encode
 from collections.abc import Iterable, Mapping
@@ -36,6 +37,12 @@ SubjectRule = Literal["subjects_csv", "sidecar", "patient_id", "folder", "file"]
 
 _OLDEST_BAND: Final = 90
 """Ages over 89 are one band (HIPAA Safe Harbor, 45 CFR 164.514(b)(2)(i)(C))."""
+
+
+_NOT_DIGIT = re.compile(r"[\s:._-]+")
+_TIME_STAMP = re.compile(
+    r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:[01]\d|2[0-3])[0-5]\d(?:[0-5]\d\d{0,6})?"
+)
 
 
 def _placeholders() -> frozenset[str]:
@@ -126,10 +133,16 @@ def normal_patient_id(value: str | None) -> str | None:
 
 
 def is_placeholder(value: str) -> bool:
-    """Whether a patient id is one of those that sites type when they have none."""
-    text = value.strip().upper()
+    """Whether a patient id is one of those that sites type when they have none.
+
+    An examination's time stamp is one too: it is unique to the visit, and would put two visits of one patient
+    on two sides of a split. "7" and "11" are patients of a numbered series.
+    """
+    text = unicodedata.normalize("NFKC", value).strip(" \0").upper()
     letters = text.strip("-_.*?# ^0")
-    return not letters or text in _PLACEHOLDERS or len(set(text)) == 1
+    if not letters or text in _PLACEHOLDERS or _TIME_STAMP.fullmatch(_NOT_DIGIT.sub("", text)):
+        return True
+    return len(set(letters)) == 1 and (letters[0] in "XN" or len(letters) >= 5)
 
 
 def resolve_subject(sources: SubjectSources) -> tuple[tuple[str, ...], SubjectRule]:
