@@ -23,7 +23,9 @@ __all__ = ["register"]
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("evaluate", epilog="Example:  usds evaluate runs/20260402T120000Z-tiny-1a2b3c --side test")(evaluate)
+    app.command("evaluate", epilog="Example:  usds evaluate runs/20260402T120000Z-tiny-1a2b3c --side test")(
+        evaluate
+    )
 
 
 def evaluate(
@@ -34,7 +36,9 @@ def evaluate(
     dataset: DatasetOption = DEFAULT_DATASET,
     side: Annotated[str | None, typer.Option(help="test or valid.  [default: test]")] = None,
     split: Annotated[str | None, typer.Option(help="Name of the split.  [default: the run's]")] = None,
-    probe: Annotated[bool | None, typer.Option("--probe/--no-probe", help="Linear probe and few-shot.")] = None,
+    probe: Annotated[
+        bool | None, typer.Option("--probe/--no-probe", help="Linear probe and few-shot.")
+    ] = None,
     fine_tune: Annotated[
         list[str] | None, typer.Option(help="Tune the image tower on this dimension (slow); repeat it.")
     ] = None,
@@ -44,8 +48,8 @@ def evaluate(
 ) -> None:
     """Measure a run on the side of the split that it did not see; refuses a split that leaks.
 
-    Writes evaluation.json, pictures and one HTML page. Every figure stands beside its gallery size, its number
-    of cases and its baseline; the definitions are in the report.
+    Writes evaluation.json, pictures and one HTML page. Every figure stands beside its gallery size, its
+    number of cases and its baseline; the definitions are in the report.
     """
     from usds.model.evaluate.pictures import write_pictures
     from usds.model.evaluate.run import EvaluateSettings
@@ -65,7 +69,11 @@ def evaluate(
     )
     with progress("encoding frames") as bar:
         result = measure(
-            found, opened, settings, note=output.note, progress=lambda done, total: bar.update(done=done, total=total)
+            found,
+            opened,
+            settings,
+            note=output.note,
+            progress=lambda done, total: bar.update(done=done, total=total),
         )
     page = write_pictures(result, out or found.folder / "evaluation", examples=settings.examples)
     output.data({**result.report, "page": str(page)})
@@ -79,7 +87,9 @@ def _show(output: Output, result: Any) -> None:
     report = result.report
     where = f"{report['side']} side, {report['n']} frames of {report['cases']} cases"
     output.show(_table(f"Retrieval, {where}", retrieval_rows(report)))
-    output.show(_table(f"Zero-shot attributes, {where} (95 % intervals by case)", attribute_rows(result.attributes)))
+    output.show(
+        _table(f"Zero-shot attributes, {where} (95 % intervals by case)", attribute_rows(result.attributes))
+    )
     if report["probes"].get("linear"):
         output.show(_table("Probes on frozen image vectors", probe_rows(report)))
     for sentence in report["verdict"]:

@@ -37,8 +37,10 @@ def _model(output: Output, run: Path | None) -> tuple[Any, Any]:
     return found, load_model(found.folder)
 
 
-def open_clip(run: RunArgument = None, *, out: OutOption = Path("open_clip"), json: JsonOption = False) -> None:
-    """A folder with safetensors that `open_clip.create_model("local-dir:FOLDER")` loads, and the model card."""
+def open_clip(
+    run: RunArgument = None, *, out: OutOption = Path("open_clip"), json: JsonOption = False
+) -> None:
+    """A folder that `open_clip.create_model("local-dir:FOLDER")` loads, and the model card."""
     from usds.model.card import write_card
     from usds.model.export import export_open_clip
 
@@ -99,7 +101,9 @@ def embeddings(
     output.show(f"wrote {out}")
 
 
-def card(run: RunArgument = None, *, out: OutOption = Path("MODEL_CARD.md"), json: JsonOption = False) -> None:
+def card(
+    run: RunArgument = None, *, out: OutOption = Path("MODEL_CARD.md"), json: JsonOption = False
+) -> None:
     """The model card: what the run is, from what it was made, what was measured."""
     from usds.model.card import write_card
     from usds.model.run import find_run

@@ -40,7 +40,9 @@ def search(
     from usds.schemas.dataset import Dataset
 
     if (text is None) == (image is None):
-        raise UsageError('give a text or a picture: usds search "simple cyst of the liver", or usds search --image FILE')
+        raise UsageError(
+            'give a text or a picture: usds search "simple cyst of the liver", or usds search --image FILE'
+        )
     output = Output(json)
     rgb = read_picture(image) if image is not None else None
     opened = Dataset.open(dataset)
@@ -74,7 +76,9 @@ def _frames(hits: list[Hit], n: int) -> Any:
 def _labels(labels: list[LabelHit]) -> Any:
     from rich.table import Table
 
-    table = Table("dimension", "label", "share", title="likeliest labels (shares within a dimension; no diagnosis)")
+    table = Table(
+        "dimension", "label", "share", title="likeliest labels (shares within a dimension; no diagnosis)"
+    )
     last = ""
     for label in labels:
         table.add_row("" if label.dimension == last else label.dimension, label.label, f"{label.share:.2f}")

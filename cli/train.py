@@ -53,13 +53,15 @@ def train(
     ] = None,
     config: ConfigOption = None,
     values: Annotated[
-        list[str] | None, typer.Option("--set", help="One setting, as key=value; repeat it.", metavar="KEY=VALUE")
+        list[str] | None,
+        typer.Option("--set", help="One setting, as key=value; repeat it.", metavar="KEY=VALUE"),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs (schedule.epochs).")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Pairs a step (data.batch_size).")] = None,
     split: Annotated[str | None, typer.Option(help="Name of the split (data.split).")] = None,
     text_tower: Annotated[
-        Path | None, typer.Option(help="Folder of a BERT text tower (model.towers.text_tower).", metavar="DIR")
+        Path | None,
+        typer.Option(help="Folder of a BERT text tower (model.towers.text_tower).", metavar="DIR"),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder.  [default: a new one in ./runs]")] = None,
     resume: Annotated[
@@ -70,8 +72,9 @@ def train(
 ) -> int | None:
     """Train on the captioned frames of the training side; validate on the validation side.
 
-    Makes the split `default` when the dataset has none. The run folder holds settings, taxonomy, data manifest,
-    metrics, plots and checkpoints. Ctrl-C and SIGTERM end a run after the current step, with a checkpoint.
+    Makes the split `default` when the dataset has none. The run folder holds settings, taxonomy, data
+    manifest, metrics, plots and checkpoints. Ctrl-C and SIGTERM end a run after the current step, with a
+    checkpoint.
     """
     from usds.model.records import dataset_taxonomy
     from usds.model.runtime import process_group
@@ -96,7 +99,7 @@ def train(
         if dry_run:
             return _planned(output, opened, taxonomy, settings, note)
         _ensure_split(opened, settings.data.split, note)
-        return _trained(output, opened, taxonomy, settings, out, note)
+        return _trained(output, opened, taxonomy, settings, out=out, note=note)
 
 
 def _first() -> bool:
@@ -140,7 +143,9 @@ def _parsed(values: list[str]) -> list[tuple[str, Any]]:
     for text in values:
         name, equals, value = text.partition("=")
         if not equals or not name:
-            raise UsageError(f"--set {text!r}: write key=value, for instance --set optimizer.learning_rate=3e-4")
+            raise UsageError(
+                f"--set {text!r}: write key=value, for instance --set optimizer.learning_rate=3e-4"
+            )
         parsed = yaml.safe_load(value)
         pairs.append((name, _number(parsed)))
     return pairs
@@ -169,14 +174,16 @@ def _say_weights(settings: TrainSettings, note: Any) -> None:
     given = (towers.pretrained, towers.pretrained_image, towers.pretrained_text)
     if not local and not any(given) and settings.preset != "tiny":
         note(
-            f"towers {towers.name}: trained from scratch, for no local weights are named (model.towers.pretrained, or "
-            "model.towers.name local-dir:FOLDER); nothing is downloaded"
+            f"towers {towers.name}: trained from scratch, for no local weights are named "
+            "(model.towers.pretrained, or model.towers.name local-dir:FOLDER); nothing is downloaded"
         )
 
 
 def _refuse_changes(given: Mapping[str, Any], values: list[str] | None, config: Path | None) -> None:
     if values or config or any(value is not None for value in given.values()):
-        raise UsageError("--resume goes on with the run's own settings: leave out --preset, --set, --config and the like")
+        raise UsageError(
+            "--resume goes on with the run's own settings: leave out --preset, --set, --config and the like"
+        )
 
 
 # -- the split ------------------------------------------------------------------------------------------
@@ -201,13 +208,15 @@ def _ensure_split(dataset: Dataset, name: str, note: Any) -> None:
 # -- running --------------------------------------------------------------------------------------------
 
 
-def _planned(output: Output, dataset: Dataset, taxonomy: Taxonomy, settings: TrainSettings, note: Any) -> None:
+def _planned(
+    output: Output, dataset: Dataset, taxonomy: Taxonomy, settings: TrainSettings, note: Any
+) -> None:
     from usds.model.train import Hooks, dry_run
 
     if settings.data.split not in dataset.split_names():
         raise UsageError(
-            f"the dataset has no split {settings.data.split!r} yet, so a dry run cannot count its sides: run `usds "
-            "split` first (a real run makes the split itself)"
+            f"the dataset has no split {settings.data.split!r} yet, so a dry run cannot count its sides: "
+            "run `usds split` first (a real run makes the split itself)"
         )
     plan = dry_run(dataset, taxonomy, settings, Hooks(note))
     output.data(plan)
@@ -229,7 +238,13 @@ def _plan_table(plan: RunPlan) -> Any:
 
 
 def _trained(
-    output: Output, dataset: Dataset, taxonomy: Taxonomy, settings: TrainSettings, out: Path | None, note: Any
+    output: Output,
+    dataset: Dataset,
+    taxonomy: Taxonomy,
+    settings: TrainSettings,
+    *,
+    out: Path | None,
+    note: Any,
 ) -> int | None:
     from usds.model import train as training
 
@@ -253,9 +268,8 @@ def _hooks(note: Any, bar: Any) -> Hooks:
 
     def step(values: Mapping[str, float]) -> None:
         minutes, seconds = divmod(round(values["seconds_left"]), 60)
-        label = (
-            f"loss {values['loss']:.3f}, {values['images_per_second']:.0f} images/s, {minutes}:{seconds:02d} left"
-        )
+        speed = f"{values['images_per_second']:.0f} images/s"
+        label = f"loss {values['loss']:.3f}, {speed}, {minutes}:{seconds:02d} left"
         bar.update(done=values["step"], total=values["steps"], label=label)
 
     def cache(done: int, total: int) -> None:

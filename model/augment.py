@@ -62,7 +62,8 @@ def _intensity(image: Image, settings: AugmentSettings, rng: np.random.Generator
     table = np.clip((np.arange(256) - mean) * contrast + mean + shift, 0, 255).astype(np.uint8)
     image = np.asarray(cv2.LUT(image, table), np.uint8)
     if settings.speckle > 0:
-        # One field for the three channels: speckle is an interference pattern of the echo, not of the colours.
+        # One field for the three channels: speckle is an interference pattern of the echo, not of the
+        # colours.
         noise = 1 + settings.speckle * rng.standard_normal(image.shape[:2], np.float32)
         image = np.clip(image * noise[..., None], 0, 255).astype(np.uint8)
     return image
@@ -71,4 +72,6 @@ def _intensity(image: Image, settings: AugmentSettings, rng: np.random.Generator
 def _resize(image: npt.NDArray[Any], size: int) -> Image:
     shrinking = min(image.shape[:2]) > size
     interpolation = cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(np.ascontiguousarray(image), (size, size), interpolation=interpolation), np.uint8)
+    return np.asarray(
+        cv2.resize(np.ascontiguousarray(image), (size, size), interpolation=interpolation), np.uint8
+    )

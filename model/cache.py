@@ -21,7 +21,6 @@ import numpy as np
 import numpy.typing as npt
 import platformdirs
 import pyarrow as pa
-import pyarrow.compute as pc
 from filelock import FileLock
 
 from usds.schemas.dataset import Dataset
@@ -38,7 +37,9 @@ _ROWS: Final = 256
 _JPEG: Final = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, 0x111111]
 _MARGIN: Final = 8 / 7  # room for the random crop: 256 for 224, as the field does
 _LONGEST: Final = 2.0  # long side over short side, at most: a banner-shaped frame must not fill the cache
-_SCHEMA: Final = pa.schema([pa.field("frame_id", pa.string(), nullable=False), pa.field("image", pa.binary())])
+_SCHEMA: Final = pa.schema(
+    [pa.field("frame_id", pa.string(), nullable=False), pa.field("image", pa.binary())]
+)
 
 
 def cache_folder(chosen: Path | None) -> Path:
@@ -64,7 +65,10 @@ def shrink(rgb: Image, side: int) -> Image:
     factor = side / min(rows, cols)
     if factor >= 1:
         return rgb
-    size = (min(round(cols * factor), round(side * _LONGEST)), min(round(rows * factor), round(side * _LONGEST)))
+    size = (
+        min(round(cols * factor), round(side * _LONGEST)),
+        min(round(rows * factor), round(side * _LONGEST)),
+    )
     return np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
@@ -141,7 +145,8 @@ def open_cache(
                 _drop_stale(home, size, path)
     except OSError as error:
         raise UsageError(
-            f"the frame cache {home} cannot be written ({error.strerror}): name a folder with room in data.cache"
+            f"the frame cache {home} cannot be written ({error.strerror}): name a folder with room in "
+            "data.cache"
         ) from error
     return _map(path)
 
@@ -163,16 +168,19 @@ def _build(dataset: Dataset, size: int, path: Path, progress: Progress | None) -
     side = round(size * _MARGIN)
     done = 0
     workers = max(1, (os.cpu_count() or 1))
-    with atomic_path(path) as partial, pa.OSFile(str(partial), "wb") as sink:
-        with pa.ipc.new_file(sink, _SCHEMA) as writer, ThreadPoolExecutor(workers) as pool:
-            images = _images(dataset)
-            while rows := list(islice(images, _ROWS)):
-                small = list(pool.map(lambda row: _encode(row[1], side), rows))
-                batch = pa.record_batch([[frame for frame, _ in rows], small], schema=_SCHEMA)
-                writer.write_batch(batch)
-                done += len(rows)
-                if progress is not None:
-                    progress(done, total)
+    with (
+        atomic_path(path) as partial,
+        pa.OSFile(str(partial), "wb") as sink,
+        pa.ipc.new_file(sink, _SCHEMA) as writer,
+        ThreadPoolExecutor(workers) as pool,
+    ):
+        images = _images(dataset)
+        while rows := list(islice(images, _ROWS)):
+            small = list(pool.map(lambda row: _encode(row[1], side), rows))
+            writer.write_batch(pa.record_batch([[frame for frame, _ in rows], small], schema=_SCHEMA))
+            done += len(rows)
+            if progress is not None:
+                progress(done, total)
 
 
 def _images(dataset: Dataset) -> Iterator[tuple[str, bytes]]:
@@ -185,7 +193,8 @@ def _images(dataset: Dataset) -> Iterator[tuple[str, bytes]]:
         except (pa.ArrowException, OSError) as error:
             damaged = dataset.damaged()
             raise ContentError(
-                f"a shard of {dataset.root} cannot be read ({', '.join(damaged[:3]) or type(error).__name__}): "
+                f"a shard of {dataset.root} cannot be read "
+                f"({', '.join(damaged[:3]) or type(error).__name__}): "
                 "restore it from a copy, or ingest its files again with `usds ingest --redo`"
             ) from error
 
@@ -203,7 +212,7 @@ def _map(path: Path) -> FrameCache:
     table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
     names = table.column("frame_id").to_pylist()
     images = table.column("image")
-    missing = pc.is_null(images).to_numpy()
+    missing = images.is_null().to_numpy()
     lost = frozenset(name for name, null in zip(names, missing, strict=True) if null)
     return FrameCache(path, lost, tuple(images.chunks), {name: i for i, name in enumerate(names)})
 

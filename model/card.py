@@ -36,15 +36,16 @@ def model_card(run: Run) -> str:
         "## Training",
         f"- preset `{settings.preset}`, towers `{settings.model.towers.name}`, label path "
         f"`{settings.model.graph.kind}`, loss `{loss.kind}` on the `{loss.target}` target",
-        f"- checkpoint `{find_checkpoint(run.folder).name}`, batch {settings.data.batch_size}, seed {settings.run.seed}",
+        f"- checkpoint `{find_checkpoint(run.folder).name}`, batch {settings.data.batch_size}, seed "
+        f"{settings.run.seed}",
         f"- label prompts in the loss: weight {loss.prompt_weight:g}"
         + (" (attribute scores rest on training labels)" if loss.prompt_weight > 0 else ""),
         f"- torch {environment['libraries']['torch']}, usds {environment['libraries']['usds']}, "
         f"{environment['device']}",
         "",
         "## Data",
-        f"- dataset `{data['dataset_id']}` ({data['tool']}), annotation set `{data['annotation_set']}`, split "
-        f"`{data['split']}`",
+        f"- dataset `{data['dataset_id']}` ({data['tool']}), annotation set `{data['annotation_set']}`, "
+        f"split `{data['split']}`",
         f"- frames: {frames}; subjects: {subjects}",
         "- the split is by subject; captions and labels come from the sources' own text by rules",
         "",
@@ -52,7 +53,8 @@ def model_card(run: Run) -> str:
         *_figures(run),
         "",
         "## Limits",
-        "- what the training side does not show cannot be recognised; see the label coverage of the dataset card",
+        "- what the training side does not show cannot be recognised; see the label coverage of the "
+        "dataset card",
         "- figures hold for this dataset, this split and the stated gallery sizes",
     ]
     return "\n".join(lines) + "\n"
@@ -65,8 +67,8 @@ def _figures(run: Run) -> list[str]:
     report: dict[str, Any] = read_json(path)
     full = report["retrieval"]["text only"][-1]
     lines = [
-        f"On the {report['side']} side ({report['n']} frames of {report['cases']} cases), text only, gallery of "
-        f"{full['gallery']}:",
+        f"On the {report['side']} side ({report['n']} frames of {report['cases']} cases), text only, "
+        f"gallery of {full['gallery']}:",
         "",
         "| direction | found | R@1 | R@5 | R@10 | median rank |",
         "|---|---|---|---|---|---|",
@@ -75,7 +77,8 @@ def _figures(run: Run) -> list[str]:
         for match in ("exact pair", "same caption"):
             v = full[direction][match]
             lines.append(
-                f"| {direction} | {match} | {v['R@1']:.3f} | {v['R@5']:.3f} | {v['R@10']:.3f} | {v['median rank']:.1f} |"
+                f"| {direction} | {match} | {v['R@1']:.3f} | {v['R@5']:.3f} | {v['R@10']:.3f} | "
+                f"{v['median rank']:.1f} |"
             )
     lines += ["", "| dimension | n | accuracy (95 %) | majority |", "|---|---|---|---|"]
     for name, v in report["attributes"].items():

@@ -35,7 +35,8 @@ class EMA:
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         current = dict(model.named_parameters())
         averages = list(self.average.values())
-        torch._foreach_lerp_(averages, [current[n].detach().float() for n in self.average], 1 - decay)
+        for average, name in zip(averages, self.average, strict=True):
+            average.lerp_(current[name].detach().float(), 1 - decay)
 
     @contextmanager
     def applied(self, model: nn.Module) -> Generator[None]:

@@ -1,9 +1,9 @@
 """Classification through the text tower: each image against the prompts of every label of a dimension.
 
 Contrastive batches show a label's word only inside whole captions, and a label that few captions carry is
-hardly ever a negative. This term puts the question of zero-shot evaluation into the training: among the prompts
-of a dimension's labels, those of the record come first. Labels that no record carries are learned as negatives.
-The attribute scores of a model trained with it rest on training labels; a report must say so.
+hardly ever a negative. This term puts the question of zero-shot evaluation into the training: among the
+prompts of a dimension's labels, those of the record come first. Labels that no record carries are learned as
+negatives. The attribute scores of a model trained with it rest on training labels; a report must say so.
 """
 
 from __future__ import annotations
@@ -43,14 +43,17 @@ def label_loss(
     Returns
     -------
     Tensor ()
-        Mean over the pairs (record, dimension that it fills) of all ranks, times ranks over this rank's share,
-        so that averaged gradients are those of the whole batch; 0 where no record has a label.
+        Mean over the pairs (record, dimension that it fills) of all ranks, times ranks over this rank's
+        share, so that averaged gradients are those of the whole batch; 0 where no record has a label.
     """
     with torch.autocast(image.device.type, enabled=False):
         logits = scale.float() * image.float() @ prompts.float().T
         total = logits.sum() * 0.0
         for block, target, filled in zip(
-            logits.split(list(widths), dim=1), labels.x.split(list(widths), dim=1), labels.filled.T, strict=True
+            logits.split(list(widths), dim=1),
+            labels.x.split(list(widths), dim=1),
+            labels.filled.T,
+            strict=True,
         ):
             if block.shape[1] > 1:
                 total = total - (target * F.log_softmax(block, dim=1))[filled].sum()

@@ -26,7 +26,8 @@ def parameter_groups(model: nn.Module, settings: OptimizerSettings) -> list[dict
     """Groups of equal weight decay and learning rate.
 
     Vectors and scalars (norms, biases, gates, theta) have no weight decay. With layer decay c < 1 a tower's
-    block i of n learns with c^(n - i) of the rate, its stem with c^(n + 1), heads and labels with the full rate.
+    block i of n learns with c^(n - i) of the rate, its stem with c^(n + 1), heads and labels with the full
+    rate.
 
     Returns
     -------
@@ -42,7 +43,12 @@ def parameter_groups(model: nn.Module, settings: OptimizerSettings) -> list[dict
         scale = settings.layer_decay ** _distance_to_head(name, depth)
         group = groups.setdefault(
             (decay, scale),
-            {"params": [], "weight_decay": decay, "scale": scale, "name": f"decay {decay:g}, scale {scale:.3g}"},
+            {
+                "params": [],
+                "weight_decay": decay,
+                "scale": scale,
+                "name": f"decay {decay:g}, scale {scale:.3g}",
+            },
         )
         group["params"].append(parameter)
     return list(groups.values())

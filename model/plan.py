@@ -88,7 +88,13 @@ def activation_bytes(model: UltrasoundCLIP, records: Records, *, half: bool) -> 
 
 
 def plan_run(
-    model: UltrasoundCLIP, records: Records, plan: BatchPlan, settings: TrainSettings, data: dict[str, Any], *, half: bool
+    model: UltrasoundCLIP,
+    records: Records,
+    plan: BatchPlan,
+    settings: TrainSettings,
+    data: dict[str, Any],
+    *,
+    half: bool,
 ) -> RunPlan:
     """Work out a run without starting it."""
     parameters = count_parameters(model)

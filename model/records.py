@@ -14,12 +14,15 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute as _compute
 
 from usds.schemas.dataset import Dataset
 from usds.schemas.errors import ContentError, UsageError
 from usds.taxonomy.graph import LabelBatch, pack_columns
 from usds.taxonomy.udt import Taxonomy
+
+# pyarrow makes these functions at import time, which no type checker sees.
+pc: Any = _compute
 
 __all__ = ["Counts", "Records", "caption_number", "dataset_taxonomy", "load_records", "record_labels"]
 
@@ -122,7 +125,9 @@ class Records:
         """The records on one side of the split."""
         rows = np.flatnonzero(np.array([side == name for side in self.sides], dtype=bool))
         chosen = self.take(rows)
-        counts = replace(self.counts, kept=len(rows), other_side=self.counts.other_side + len(self) - len(rows))
+        counts = replace(
+            self.counts, kept=len(rows), other_side=self.counts.other_side + len(self) - len(rows)
+        )
         return replace(chosen, counts=counts)
 
     def without(self, frame_ids: frozenset[str]) -> Records:
@@ -291,5 +296,6 @@ def require_side(records: Records, side: str, split: str) -> Records:
     found = ", ".join(f"{name} {records.sides.count(name)}" for name in there) or "no captioned frame at all"
     raise ContentError(
         f"side '{side}' of split '{split}' has no captioned frame (there is: {found}). "
-        "Make another split with `usds split` and name it with data.split, or ingest captions beside the images"
+        "Make another split with `usds split` and name it with data.split, or ingest captions beside the "
+        "images"
     )

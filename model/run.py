@@ -1,13 +1,13 @@
 """The run folder: everything another person needs to train the same again.
 
-    settings.yaml     every setting, resolved: `usds train --config RUN/settings.yaml`
-    taxonomy.yaml     the taxonomy of the labels
-    data.json         which dataset, annotation set, split, frames; which subjects stood on which side
-    environment.json  versions, device, command
-    metrics.jsonl     one line a logged step and a validation
-    tensorboard/      the same for TensorBoard
-    plots/            loss and learning rate
-    checkpoints/      step-..., see usds.model.checkpoint
+settings.yaml     every setting, resolved: `usds train --config RUN/settings.yaml`
+taxonomy.yaml     the taxonomy of the labels
+data.json         which dataset, annotation set, split, frames; which subjects stood on which side
+environment.json  versions, device, command
+metrics.jsonl     one line a logged step and a validation
+tensorboard/      the same for TensorBoard
+plots/            loss and learning rate
+checkpoints/      step-..., see usds.model.checkpoint
 """
 
 from __future__ import annotations
@@ -92,15 +92,20 @@ def create_run(
     try:
         if folder.exists() and any(folder.iterdir()):
             raise UsageError(
-                f"{folder} is not empty: go on with it by --resume {folder}, or give another folder with --out"
+                f"{folder} is not empty: go on with it by --resume {folder}, or give another folder with "
+                "--out"
             )
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / "settings.yaml", yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False))
+        write_text(
+            folder / "settings.yaml", yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
+        )
         write_text(folder / "taxonomy.yaml", taxonomy.source_text)
         write_json(folder / "data.json", data)
         write_json(folder / "environment.json", environment())
     except OSError as error:
-        raise UsageError(f"{folder} cannot be written ({error.strerror}): name another folder with --out") from error
+        raise UsageError(
+            f"{folder} cannot be written ({error.strerror}): name another folder with --out"
+        ) from error
     return Run(folder)
 
 
@@ -144,7 +149,10 @@ def data_manifest(dataset: Dataset, records: Records, taxonomy: Taxonomy, split:
     labels = hashlib.sha256(records.labels.x.tobytes()).hexdigest()
     content = canonical_json([shards, rows, labels, taxonomy.content_hash])
     sides = sorted(set(records.sides))
-    by_side = {side: sorted({s for s, at in zip(records.subject_ids, records.sides, strict=True) if at == side}) for side in sides}
+    by_side = {
+        side: sorted({s for s, at in zip(records.subject_ids, records.sides, strict=True) if at == side})
+        for side in sides
+    }
     return {
         "dataset": str(dataset.root),
         "dataset_id": dataset.info.dataset_id,
@@ -183,5 +191,7 @@ def find_run(named: Path | None, base: Path = Path("runs")) -> Run:
     if named is None:
         return newest_run(base)
     if not (named / "settings.yaml").is_file():
-        raise UsageError(f"{named} is no run folder (it has no settings.yaml): name one that `usds train` made")
+        raise UsageError(
+            f"{named} is no run folder (it has no settings.yaml): name one that `usds train` made"
+        )
     return Run(named)

@@ -96,7 +96,9 @@ def runtime(settings: RunSettings) -> Runtime:
     able = device.type == "cuda" and torch.cuda.is_bf16_supported()
     if settings.precision == "bf16" and device.type == "cuda" and not able:
         raise UsageError("this GPU has no bfloat16: set run.precision to fp32")
-    return Runtime(device, rank, world, settings.precision == "bf16" or (settings.precision == "auto" and able))
+    return Runtime(
+        device, rank, world, settings.precision == "bf16" or (settings.precision == "auto" and able)
+    )
 
 
 def average_gradients(parameters: Iterable[nn.Parameter], world: int) -> None:

@@ -112,13 +112,13 @@ def plan_batches(subjects: Ints, batch_size: int, seed: int, world: int = 1) -> 
     n = len(np.unique(subjects))
     if n < 2:
         raise ContentError(
-            f"the training side has {n} subject{'' if n == 1 else 's'}: contrastive training needs at least two. "
-            "Ingest more subjects, name them with --subjects, or make another split (data.split)"
+            f"the training side has {n} subject{'' if n == 1 else 's'}: contrastive training needs at least "
+            "two. Ingest more subjects, name them with --subjects, or make another split (data.split)"
         )
     size = min(batch_size, n) // world * world
     if size < 2 * world:
         raise ContentError(
-            f"{n} subjects and batch size {batch_size} are too few for {world} ranks: each needs two records a "
-            "step. Start fewer ranks (torchrun --nproc-per-node) or raise data.batch_size"
+            f"{n} subjects and batch size {batch_size} are too few for {world} ranks: each needs two "
+            "records a step. Start fewer ranks (torchrun --nproc-per-node) or raise data.batch_size"
         )
     return BatchPlan(subjects, size, seed, None if size == batch_size else batch_size)

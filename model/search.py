@@ -44,7 +44,7 @@ class Hit:
 
 @dataclass(frozen=True)
 class LabelHit:
-    """A label of a dimension and its share among the dimension's labels (softmax at the model's temperature)."""
+    """A label of a dimension and its share among the dimension's labels (softmax at exp(theta))."""
 
     dimension: str
     label: str
@@ -82,7 +82,9 @@ class Index:
         """
         if not text.strip():
             raise UsageError("the search text is empty: write what to look for")
-        return self._nearest(encode_texts(self.model.encode_text, self.model.tokenize, [text], self.device)[0], top)
+        return self._nearest(
+            encode_texts(self.model.encode_text, self.model.tokenize, [text], self.device)[0], top
+        )
 
     def by_picture(self, rgb: npt.NDArray[np.uint8], top: int = 10) -> list[Hit]:
         """Frames nearest to a picture (H, W, 3)."""
@@ -113,7 +115,8 @@ class Index:
         scores = self.vectors @ query
         best = np.argsort(-scores, kind="stable")[:top]
         return [
-            Hit(self.frame_ids[i], float(scores[i]), self.captions[i], self.subjects[i]) for i in map(int, best)
+            Hit(self.frame_ids[i], float(scores[i]), self.captions[i], self.subjects[i])
+            for i in map(int, best)
         ]
 
 
@@ -156,12 +159,17 @@ def open_index(run: Run, dataset: Dataset, *, progress: Progress | None = None) 
 
 
 def embed_dataset(
-    run: Run, dataset: Dataset, model: UltrasoundCLIP, device: torch.device, *, progress: Progress | None = None
+    run: Run,
+    dataset: Dataset,
+    model: UltrasoundCLIP,
+    device: torch.device,
+    *,
+    progress: Progress | None = None,
 ) -> Path:
     """Write the image vectors of all frames as Parquet beside the run, unless they are there.
 
-    Columns: frame_id, subject_id, caption, vector (fixed-size list of float32). The file's metadata names run,
-    checkpoint and dataset. The name hashes checkpoint and shards, so a changed dataset is embedded anew.
+    Columns: frame_id, subject_id, caption, vector (fixed-size list of float32). The file's metadata names
+    run, checkpoint and dataset. The name hashes checkpoint and shards, so a changed dataset is embedded anew.
 
     Returns
     -------
@@ -171,24 +179,34 @@ def embed_dataset(
     images = {task: m.files["images"].sha256 for task, m in dataset.manifests().items()}
     captions = {task: m.files["captions"].sha256 for task, m in dataset.manifests().items()}
     checkpoint = find_checkpoint(run.folder).name
-    code = hashlib.sha256(canonical_json([checkpoint, images, captions, dataset.annotations.current()])).hexdigest()[:12]
+    code = hashlib.sha256(
+        canonical_json([checkpoint, images, captions, dataset.annotations.current()])
+    ).hexdigest()[:12]
     path = run.folder / "embeddings" / f"{dataset.info.dataset_id}-{code}.parquet"
     if path.is_file():
         return path
     settings = run.settings()
     spec = model.image_transform(False)
     cache = open_cache(dataset, settings.data.image_size or spec.size, settings.data.cache, progress)
-    records = load_records(dataset, model.taxonomy, settings.data.split, captioned=False).without(cache.unreadable)
+    records = load_records(dataset, model.taxonomy, settings.data.split, captioned=False).without(
+        cache.unreadable
+    )
     if not len(records):
         raise ContentError(f"{dataset.root} has no readable frame to search")
     vectors = encode_frames(model.encode_image, records, cache, spec, device, progress=progress)
-    facts: dict[str, Any] = {"run": run.folder.name, "checkpoint": checkpoint, "dataset": dataset.info.dataset_id}
+    facts: dict[str, Any] = {
+        "run": run.folder.name,
+        "checkpoint": checkpoint,
+        "dataset": dataset.info.dataset_id,
+    }
     table = pa.table(
         {
             "frame_id": list(records.frame_ids),
             "subject_id": list(records.subject_ids),
             "caption": list(records.texts),
-            "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel(), pa.float32()), vectors.shape[1]),
+            "vector": pa.FixedSizeListArray.from_arrays(
+                pa.array(vectors.ravel(), pa.float32()), vectors.shape[1]
+            ),
         }
     ).replace_schema_metadata(facts)
     path.parent.mkdir(exist_ok=True)

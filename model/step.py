@@ -1,4 +1,4 @@
-"""One optimizer step: loss, gradient (whole or through the gradient cache), and what happens when it is no number."""
+"""One optimizer step: loss, gradient (whole or cached), and what happens when one is not finite."""
 
 from __future__ import annotations
 
@@ -62,6 +62,7 @@ class Stepper:
         model: UltrasoundCLIP,
         optimizer: torch.optim.Optimizer,
         schedule: Schedule,
+        *,
         ema: EMA | None,
         settings: TrainSettings,
         device: Runtime,
@@ -123,7 +124,7 @@ class Stepper:
             return self.model(batch.images, batch.tokens, batch.labels)
 
     def _cached(self, pieces: list[Batch], step: int) -> Embeddings:
-        """Vectors of all pieces without their graphs; the loss sees the whole batch (GradCache, arXiv 2101.06983)."""
+        """Vectors of all pieces without graphs, for the loss of the whole batch (arXiv 2101.06983)."""
         with torch.no_grad():
             parts = [self._encode(piece, step, i) for i, piece in enumerate(pieces)]
         image = torch.cat([part.image for part in parts]).requires_grad_()
@@ -159,10 +160,10 @@ class Stepper:
         self.bad_steps = self.bad_steps + 1 if bad else 0
         if self.bad_steps >= self.settings.run.max_bad_steps:
             raise ContentError(
-                f"loss or gradient was not finite in {self.bad_steps} steps in a row (last at step {step}, loss "
-                f"{float(parts.total.detach())}): lower optimizer.learning_rate (now "
-                f"{self.settings.optimizer.learning_rate:g}), lengthen schedule.warmup_steps or set run.precision to "
-                "fp32; the checkpoints before are whole"
+                f"loss or gradient was not finite in {self.bad_steps} steps in a row (last at step {step}, "
+                f"loss {float(parts.total.detach())}): lower optimizer.learning_rate (now "
+                f"{self.settings.optimizer.learning_rate:g}), lengthen schedule.warmup_steps or set "
+                "run.precision to fp32; the checkpoints before are whole"
             )
 
 

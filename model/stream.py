@@ -233,7 +233,10 @@ def encode_frames(
 
 
 def encode_texts(
-    encode: Callable[[Tensor], Tensor], tokens: Callable[[Sequence[str]], Tensor], texts: Sequence[str], device: torch.device
+    encode: Callable[[Tensor], Tensor],
+    tokens: Callable[[Sequence[str]], Tensor],
+    texts: Sequence[str],
+    device: torch.device,
 ) -> npt.NDArray[np.float32]:
     """Text vectors (N, E); equal texts are encoded once."""
     unique = list(dict.fromkeys(texts))

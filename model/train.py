@@ -1,4 +1,4 @@
-"""Training, as the recipe reads: data, network, optimizer, then steps until the end or until asked to stop."""
+"""Training, as the recipe reads: data, network, optimizer, then steps until the end or a signal."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from usds.taxonomy.udt import Taxonomy
 
 _LEAST_STEPS: Final = 50  # between validations and checkpoints: an epoch of a small dataset is a step or two
 
-__all__ = ["Hooks", "Trainer", "TrainResult", "dry_run", "resume", "train"]
+__all__ = ["Hooks", "TrainResult", "Trainer", "dry_run", "resume", "train"]
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,9 @@ def resume(dataset: Dataset, run: Run, *, hooks: Hooks | None = None) -> TrainRe
         return Trainer(dataset, run.taxonomy(), run.settings(), hooks or Hooks()).resume(run)
 
 
-def dry_run(dataset: Dataset, taxonomy: Taxonomy, settings: TrainSettings, hooks: Hooks | None = None) -> RunPlan:
+def dry_run(
+    dataset: Dataset, taxonomy: Taxonomy, settings: TrainSettings, hooks: Hooks | None = None
+) -> RunPlan:
     """What :func:`train` would do; writes nothing, the frame cache included."""
     told = hooks or Hooks()
     device = runtime(settings.run)
@@ -189,7 +191,9 @@ class Trainer:
         self.steps = total_steps(self.data.plan, settings)
         self.schedule = Schedule(settings.schedule, self.steps, settings.optimizer.learning_rate)
         self.ema = EMA(self.model, settings.run.ema_decay) if settings.run.ema_decay > 0 else None
-        self.stepper = Stepper(self.model, self.optimizer, self.schedule, self.ema, settings, self.device)
+        self.stepper = Stepper(
+            self.model, self.optimizer, self.schedule, ema=self.ema, settings=settings, device=self.device
+        )
         self.identity = identity_of(
             self.model, settings=settings_hash(settings), data=str(self.data.manifest["hash"])
         )
@@ -229,7 +233,9 @@ class Trainer:
         self.optimizer.load_state_dict(found.state["optimizer"])
         self.stepper.bad_steps = int(found.state["bad_steps"])
         if self.ema is not None and found.ema is not None:
-            self.ema.restore({k: v.to(self.device.device) for k, v in found.ema.items()}, found.state["ema_steps"])
+            self.ema.restore(
+                {k: v.to(self.device.device) for k, v in found.ema.items()}, found.state["ema_steps"]
+            )
         self.hooks.note(f"run {run.folder}: going on at step {found.step} of {self.steps}")
         return self._train(run, found.step)
 
@@ -274,7 +280,9 @@ class Trainer:
     def _log(self, journal: Journal | None, step: int, epoch: int, result: Any, pace: Pace) -> None:
         loss = float(result.parts.total)
         if result.skipped:
-            self.hooks.note(f"step {step}: loss {loss} or its gradient is not finite; no rank changed a weight")
+            self.hooks.note(
+                f"step {step}: loss {loss} or its gradient is not finite; no rank changed a weight"
+            )
         if journal is None:
             return
         left = pace.seconds_left(self.steps - step)

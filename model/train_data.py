@@ -104,7 +104,7 @@ def load_train_data(
         records = records.without(cache.unreadable)
     train, valid = require_side(records, "train", chosen.split), records.side("valid")
     plan = plan_batches(train.subjects, chosen.batch_size, settings.run.seed, world)
-    _tell(records, train, valid, plan, taxonomy, settings, note)
+    _tell(records, train, valid, plan=plan, taxonomy=taxonomy, settings=settings, note=note)
     return TrainData(
         train,
         _limit(valid, chosen.valid_frames, settings.run.seed),
@@ -125,6 +125,7 @@ def _tell(
     records: Records,
     train: Records,
     valid: Records,
+    *,
     plan: BatchPlan,
     taxonomy: Taxonomy,
     settings: TrainSettings,
@@ -139,14 +140,23 @@ def _tell(
             f"batch size {plan.shrunk_from} -> {plan.batch_size}: a batch holds each subject once, and the "
             f"training side has {train.n_subjects}"
         )
-    empty = [n for n, filled in zip(taxonomy.dimension_names, train.labels.filled.any(axis=0), strict=True) if not filled]
+    empty = [
+        n
+        for n, filled in zip(
+            taxonomy.dimension_names, np.any(train.labels.filled, axis=0).tolist(), strict=True
+        )
+        if not filled
+    ]
     if len(empty) == len(taxonomy.dimensions) and settings.model.loss.kind != "clip":
         raise ContentError(
-            "no training record has a label: run `usds annotate` with a taxonomy that fits the captions, or train "
-            "without labels (model.graph.kind: none, model.loss.kind: clip)"
+            "no training record has a label: run `usds annotate` with a taxonomy that fits the captions, "
+            "or train without labels (model.graph.kind: none, model.loss.kind: clip)"
         )
     if empty:
-        note(f"no training record has a label of {', '.join(empty)}: these dimensions are neither learned nor compared")
+        note(
+            f"no training record has a label of {', '.join(empty)}: these dimensions are neither learned "
+            "nor compared"
+        )
     if not len(valid):
         note("the split has no validation side: the last checkpoint is taken instead of the best")
 

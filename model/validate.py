@@ -40,8 +40,10 @@ def validate_run(
     Returns
     -------
     dict
-        ``mrr`` (mean reciprocal rank of the same caption, both directions), ``AvgAcc`` (mean over the dimensions
-        that records carry, absent where none does) and ``score``, their mean, by which checkpoints are compared.
+        ``mrr`` (mean reciprocal rank of the same caption, both directions), ``AvgAcc`` (mean over the
+        dimensions
+        that records carry, absent where none does) and ``score``, their mean, by which checkpoints are
+        compared.
     """
     was_training = model.training
     model.eval()

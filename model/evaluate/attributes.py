@@ -2,8 +2,9 @@
 
 Definitions (ours, printed with the numbers; the paper does not give its own): a dimension is judged on the
 records that carry at least one of its labels. Each label is the mean of its prompts' vectors. A record is hit
-where its best-scoring label is among its gold labels. Acc is the share of hits; recall of a label is taken over
-the records whose gold set contains it, macro recall averages over the labels that occur; F1 of a label counts a
+where its best-scoring label is among its gold labels. Acc is the share of hits; recall of a label is taken
+over the records whose gold set contains it, macro recall averages over the labels that occur; F1 of a label
+counts a
 prediction as right where the gold set contains it; AUROC ranks the records of a dimension by a label's score,
 averaged over labels that some, but not all, carry. AvgAcc and AvgRecall average over the dimensions that the
 records carry. The majority baseline names the most frequent label of the training side for every record.
@@ -117,9 +118,9 @@ def evaluate_dimension(
     labels: Sequence[str],
     scores: Floats,
     gold: Bools,
+    *,
     cases: Ints,
     train_counts: Ints,
-    *,
     draws: int = 1000,
 ) -> AttributeResult:
     """Judge one dimension; records without any of its labels are left out.
@@ -167,9 +168,9 @@ def evaluate_attributes(
     prompts: Mapping[str, npt.NDArray[np.float32]],
     vocabularies: Mapping[str, Sequence[str]],
     gold: Bools,
+    *,
     cases: Ints,
     train_counts: Ints,
-    *,
     draws: int = 1000,
 ) -> list[AttributeResult]:
     """Judge every dimension.
@@ -197,7 +198,13 @@ def evaluate_attributes(
         stop = start + len(labels)
         scores = (image @ prompts[name].T).astype(np.float64)
         part = evaluate_dimension(
-            name, labels, scores, gold[:, start:stop], cases, train_counts[start:stop], draws=draws
+            name,
+            labels,
+            scores,
+            gold[:, start:stop],
+            cases=cases,
+            train_counts=train_counts[start:stop],
+            draws=draws,
         )
         results.append(part)
         start = stop
@@ -211,7 +218,7 @@ def summarise(results: Sequence[AttributeResult]) -> dict[str, Any]:
         return {"dimensions": 0}
 
     def mean(name: str) -> float:
-        return float(np.mean([r.metrics[name].value for r in judged if r.metrics[name].value is not None]))
+        return float(np.mean([v for r in judged if (v := r.metrics[name].value) is not None]))
 
     return {
         "dimensions": len(judged),
@@ -219,6 +226,6 @@ def summarise(results: Sequence[AttributeResult]) -> dict[str, Any]:
         "AvgAcc": mean("accuracy"),
         "AvgRecall": mean("recall"),
         "AvgF1": mean("f1"),
-        "majority": float(np.mean([r.majority for r in judged])),
+        "majority": float(np.mean([r.majority for r in judged if r.majority is not None])),
         "without_records": [r.dimension for r in results if not r.n],
     }

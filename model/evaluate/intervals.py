@@ -16,7 +16,7 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with its 2.5 % and 97.5 % bootstrap quantiles; the bounds are None with fewer than two cases."""
+    """A value with its 2.5 % and 97.5 % bootstrap quantiles; no bounds with fewer than two cases."""
 
     value: float | None
     low: float | None

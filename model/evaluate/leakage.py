@@ -25,7 +25,8 @@ def near_copies(
 ) -> list[tuple[int, int]]:
     """Pairs (i, j) whose perceptual hashes differ in at most ``max_bits`` of 64 bits.
 
-    The hashes are hexadecimal; an empty one, or one of nothing but zeros or ones (a blank frame), matches nothing.
+    The hashes are hexadecimal; an empty one, or one of nothing but zeros or ones (a blank frame), matches
+    nothing.
     """
     a, b = _hashes(left), _hashes(right)
     plain = np.array([0, 2**64 - 1], np.uint64)
@@ -60,10 +61,15 @@ def check_leakage(train: Records, test: Records, split: str) -> dict[str, int]:
     ContentError
         A subject, a frame that duplicates another, or a perceptual near copy is on both sides.
     """
-    advice = f"make a split by subject with `usds split --name NEW` and train on it; split '{split}' is not evaluated"
+    advice = (
+        "make a split by subject with `usds split --name NEW` and train on it; "
+        f"split '{split}' is not evaluated"
+    )
     shared = sorted(set(train.subject_ids) & set(test.subject_ids))
     if shared:
-        raise ContentError(f"the split leaks: {len(shared)} subject(s) on both sides ({shared[0]}, ...): {advice}")
+        raise ContentError(
+            f"the split leaks: {len(shared)} subject(s) on both sides ({shared[0]}, ...): {advice}"
+        )
     linked = _linked(train, test) + _linked(test, train)
     if linked:
         pair = " and ".join(linked[0])

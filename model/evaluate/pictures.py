@@ -27,8 +27,17 @@ def write_pictures(evaluation: Evaluation, folder: Path, *, examples: int = 4, s
     tables = [
         ("Verdict", [["what the figures say"], *[[sentence] for sentence in report["verdict"]]]),
         ("Zero-shot attributes", attribute_rows(evaluation.attributes)),
-        ("Retrieval (gallery sizes stated; text only and text + tags are not comparable)", retrieval_rows(report)),
-        ("Definitions", [["what", "how"], *[[name, " ".join(text.split())] for name, text in report["definitions"].items()]]),
+        (
+            "Retrieval (gallery sizes stated; text only and text + tags are not comparable)",
+            retrieval_rows(report),
+        ),
+        (
+            "Definitions",
+            [
+                ["what", "how"],
+                *[[name, " ".join(text.split())] for name, text in report["definitions"].items()],
+            ],
+        ),
     ]
     if report["probes"]:
         tables.insert(3, ("Probes on frozen image vectors", probe_rows(report)))

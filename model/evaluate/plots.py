@@ -61,7 +61,14 @@ def plot_accuracy(results: Sequence[AttributeResult], path: Path) -> Path | None
         found = result.metrics["accuracy"]
         value = found.value or 0.0
         low, high = (found.low, found.high) if found.low is not None else (value, value)
-        panel.errorbar(value, row, xerr=[[value - (low or 0.0)], [(high or 0.0) - value]], fmt="o", color="tab:blue", capsize=3)
+        panel.errorbar(
+            value,
+            row,
+            xerr=[[value - (low or 0.0)], [(high or 0.0) - value]],
+            fmt="o",
+            color="tab:blue",
+            capsize=3,
+        )
         if result.majority is not None:
             panel.plot(result.majority, row, "|", color="black", markersize=14)
     panel.set_yticks(range(len(judged)), [f"{r.dimension} (n={r.n})" for r in reversed(judged)])
@@ -84,7 +91,9 @@ def plot_confusion(result: AttributeResult, path: Path) -> Path | None:
     panel: Any = figure.subplots()
     picture = panel.imshow(share, cmap="Blues", vmin=0, vmax=1)
     panel.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
-    panel.set_yticks(range(len(names)), [f"{n} ({int(part[i].sum())})" for i, n in enumerate(names)], fontsize=8)
+    panel.set_yticks(
+        range(len(names)), [f"{n} ({int(part[i].sum())})" for i, n in enumerate(names)], fontsize=8
+    )
     panel.set(title=result.dimension, xlabel="predicted", ylabel="gold (n)")
     figure.colorbar(picture, shrink=0.7)
     return _save(figure, path)
@@ -107,12 +116,17 @@ def plot_examples(examples: Sequence[Example], path: Path) -> Path | None:
             panel.imshow(example.images[place])
             panel.set_xlabel(example.notes[place], fontsize=7)
             for edge in panel.spines.values():
-                edge.set(color="tab:green" if example.hits[place] else "0.7", linewidth=3 if example.hits[place] else 1)
+                edge.set(
+                    color="tab:green" if example.hits[place] else "0.7",
+                    linewidth=3 if example.hits[place] else 1,
+                )
         line[0].set_title(example.query[:110], fontsize=8, loc="left")
     return _save(figure, path)
 
 
-def write_page(title: str, tables: Sequence[tuple[str, Sequence[Sequence[str]]]], pictures: Sequence[Path], path: Path) -> None:
+def write_page(
+    title: str, tables: Sequence[tuple[str, Sequence[Sequence[str]]]], pictures: Sequence[Path], path: Path
+) -> None:
     """One HTML file with tables and pictures inside; it needs nothing beside it."""
     parts = [f"<h1>{html.escape(title)}</h1>"]
     for name, rows in tables:

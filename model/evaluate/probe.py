@@ -1,7 +1,7 @@
 """What frozen image vectors, or a tuned image tower, know: linear probe, few-shot, fine-tune.
 
-Classes of a dimension are its labels; only records with exactly one label of the dimension count. Classes that
-the training side lacks cannot be predicted; test records of such a class count as misses.
+Classes of a dimension are its labels; only records with exactly one label of the dimension count. Classes
+that the training side lacks cannot be predicted; test records of such a class count as misses.
 """
 
 from __future__ import annotations
@@ -139,9 +139,7 @@ def few_shot(
         scores: list[float] = []
         for seed in range(seeds):
             rng = np.random.default_rng([seed, k])
-            picked = np.concatenate(
-                [_pick(np.flatnonzero(train.y == c), k, rng) for c in np.unique(train.y)]
-            )
+            picked = np.concatenate([_pick(np.flatnonzero(train.y == c), k, rng) for c in np.unique(train.y)])
             few = Features(train.x[picked], train.y[picked], train.cases[picked])
             scores.append(float((_fit(few, 1.0)(test.x) == test.y).mean()))
         rows.append(
@@ -192,13 +190,29 @@ def fine_tune(
     classes = np.unique(train.y)
     if len(classes) < 2 or not len(test.y):
         return None
-    runs = [_tune_once(model, classes, train, test, device, epochs, batch, rate, seed) for seed in range(seeds)]
+    runs = [
+        _tune_once(
+            model, classes, train, test, device=device, epochs=epochs, batch=batch, rate=rate, seed=seed
+        )
+        for seed in range(seeds)
+    ]
     empty = np.zeros((len(train.y), 1), np.float32)
-    sides = Features(empty, train.y, train.cases), Features(np.zeros((len(test.y), 1), np.float32), test.y, test.cases)
+    sides = (
+        Features(empty, train.y, train.cases),
+        Features(np.zeros((len(test.y), 1), np.float32), test.y, test.cases),
+    )
     scores = [float((predicted == test.y).mean()) for predicted in runs]
-    settings = {"seeds": seeds, "epochs": epochs, "rate": rate, "accuracies": scores, "sd": float(np.std(scores))}
+    settings = {
+        "seeds": seeds,
+        "epochs": epochs,
+        "rate": rate,
+        "accuracies": scores,
+        "sd": float(np.std(scores)),
+    }
     middle = runs[int(np.argsort(scores)[len(scores) // 2])]
-    return _judge(dimension, sides[0], sides[1], middle, {**settings, "interval": "of the seed with the median"})
+    return _judge(
+        dimension, sides[0], sides[1], middle, {**settings, "interval": "of the seed with the median"}
+    )
 
 
 def _tune_once(
@@ -206,6 +220,7 @@ def _tune_once(
     classes: Ints,
     train: Pictures,
     test: Pictures,
+    *,
     device: torch.device,
     epochs: int,
     batch: int,
@@ -217,7 +232,10 @@ def _tune_once(
     head = nn.Linear(model.width, len(classes)).to(device)
     spec = model.image_transform(True)
     optimizer = torch.optim.AdamW(
-        [{"params": tower.clip.visual.parameters(), "lr": rate}, {"params": head.parameters(), "lr": rate * 10}],
+        [
+            {"params": tower.clip.visual.parameters(), "lr": rate},
+            {"params": head.parameters(), "lr": rate * 10},
+        ],
         weight_decay=0.05,
     )
     target = torch.from_numpy(np.searchsorted(classes, train.y))
@@ -230,5 +248,8 @@ def _tune_once(
             optimizer.step()
     tower.eval()
     with torch.inference_mode():
-        parts = [head(tower.encode_image(spec.normalise(p.to(device))) * 10.0).argmax(1).cpu() for p in test.pixels.split(64)]
+        parts = [
+            head(tower.encode_image(spec.normalise(p.to(device))) * 10.0).argmax(1).cpu()
+            for p in test.pixels.split(64)
+        ]
     return classes[torch.cat(parts).numpy()]

@@ -2,8 +2,8 @@
 
 A gallery is a set of pairs; each image looks for its text among the gallery's texts and the other way round.
 What counts as found: the exact pair, any item with the same caption, or any item of the same case. A rank is
-the expected place of the first such item when items of equal score stand in random order (for one such item the
-mid-rank), so that a model that gives every item the same score has the rank of guessing and not rank 1.
+the expected place of the first such item when items of equal score stand in random order (for one such item
+the mid-rank), so that a model that gives every item the same score has the rank of guessing and not rank 1.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ def best_ranks(scores: Floats, relevant: npt.NDArray[np.bool_]) -> npt.NDArray[n
     Returns
     -------
     float64 (R,)
-        Items above + (t + 1) / (r + 1), with t items at the best relevant score, r of them relevant: the first
-        of r among t in random order. For r = 1 the mid-rank.
+        Items above + (t + 1) / (r + 1), with t items at the best relevant score, r of them relevant: the
+        first of r among t in random order. For r = 1 the mid-rank.
     """
     best = np.where(relevant, scores, -np.inf).max(axis=1, keepdims=True)
     above = (scores > best).sum(axis=1)
@@ -152,8 +152,8 @@ def evaluate_retrieval(
 ) -> list[dict[str, Any]]:
     """Retrieval at every gallery size that the data allow.
 
-    A gallery smaller than the data is drawn ``draws`` times with seeds of its own; mean and standard deviation
-    over the draws are given. The last entry is the full gallery.
+    A gallery smaller than the data is drawn ``draws`` times with seeds of its own; mean and standard
+    deviation over the draws are given. The last entry is the full gallery.
 
     Returns
     -------
@@ -169,9 +169,7 @@ def evaluate_retrieval(
         for draw in range(draws):
             rng = np.random.default_rng([seed, size, draw])
             runs.append(_one_gallery(pairs.take(np.sort(rng.choice(len(pairs), size, replace=False)))))
-        result.append(
-            {**_facts(size, draws, pairs), **_combine(runs, np.mean), "sd": _combine(runs, np.std)}
-        )
+        result.append({**_facts(size, draws, pairs), **_combine(runs, np.mean), "sd": _combine(runs, np.std)})
     result.append({**_facts(len(pairs), 1, pairs), **_one_gallery(pairs)})
     return result
 

@@ -38,8 +38,8 @@ _DEFINITIONS: Final = {
     "retrieval": retrieval.__doc__,
     "attributes": attributes.__doc__,
     "intervals": "95 % percentile intervals; whole cases are resampled. A case is a subject.",
-    "protocols": "text only: captions alone. text + tags: captions with the records' gold labels; the two are "
-    "different tasks and not comparable.",
+    "protocols": "text only: captions alone. text + tags: captions with the records' gold labels; the two "
+    "are different tasks and not comparable.",
 }
 
 
@@ -110,13 +110,17 @@ def evaluate(
     model = load_model(run.folder, average=settings.average, device=device)
     unknown = sorted(set(settings.fine_tune) - set(model.taxonomy.dimension_names))
     if unknown:
-        raise UsageError(f"no dimension {unknown[0]!r} to fine-tune on: {', '.join(model.taxonomy.dimension_names)}")
+        raise UsageError(
+            f"no dimension {unknown[0]!r} to fine-tune on: {', '.join(model.taxonomy.dimension_names)}"
+        )
     trained = run.settings()
     spec = model.image_transform(False)
     size = trained.data.image_size or spec.size
     cache = open_cache(dataset, size, trained.data.cache, progress)
-    sides = _sides(run, dataset, model, settings, cache, note)
-    leakage = check_leakage(_trained_on(run, dataset, model, sides), sides.test, settings.split or trained.data.split)
+    sides = _sides(run, dataset, model, settings, cache=cache, note=note)
+    leakage = check_leakage(
+        _trained_on(run, dataset, model, sides), sides.test, settings.split or trained.data.split
+    )
     image = encode_frames(model.encode_image, sides.test, cache, spec, device, progress=progress)
     text = encode_texts(model.encode_text, model.tokenize, sides.test.texts, device)
     found = _attributes(model, sides, image, device, settings)
@@ -129,10 +133,12 @@ def evaluate(
         "n": len(sides.test),
         "cases": sides.test.n_subjects,
         "leakage": leakage,
-        "retrieval": _retrieval(model, sides.test, image, text, device, settings),
+        "retrieval": _retrieval(model, sides.test, image, text, device=device, settings=settings),
         "attributes": {r.dimension: r.to_json() for r in found},
         "attribute_summary": summarise(found),
-        "probes": _probes(model, sides, cache, device, settings, image) if settings.probe else {},
+        "probes": _probes(model, sides, cache, device=device, settings=settings, test=image)
+        if settings.probe
+        else {},
         "fine_tune": _fine_tunes(model, sides, cache, device, settings),
         "definitions": _DEFINITIONS,
     }
@@ -141,7 +147,13 @@ def evaluate(
 
 
 def _sides(
-    run: Run, dataset: Dataset, model: UltrasoundCLIP, settings: EvaluateSettings, cache: FrameCache, note: Note
+    run: Run,
+    dataset: Dataset,
+    model: UltrasoundCLIP,
+    settings: EvaluateSettings,
+    *,
+    cache: FrameCache,
+    note: Note,
 ) -> _Sides:
     trained = run.settings().data
     split = settings.split or trained.split
@@ -166,15 +178,19 @@ def _set_name(dataset: Dataset, model: UltrasoundCLIP) -> str:
     if current is not None and sets.read(current).taxonomy_hash == model.taxonomy.content_hash:
         return current
     raise ContentError(
-        f"the run was trained with taxonomy {name}, {dataset.root} has labels of {', '.join(sets.names()) or 'none'}: "
-        "annotate it with `usds annotate --taxonomy RUN/taxonomy.yaml`"
+        f"the run was trained with taxonomy {name}, {dataset.root} has labels of "
+        f"{', '.join(sets.names()) or 'none'}: annotate it with `usds annotate --taxonomy RUN/taxonomy.yaml`"
     )
 
 
 def _trained_on(run: Run, dataset: Dataset, model: UltrasoundCLIP, sides: _Sides) -> Records:
     """Every record that the run saw: of the subjects it recorded, whatever the split says today."""
     recorded: dict[str, list[str]] = run.data()["subjects"]
-    seen = {s for side in ("train", "valid") for s in recorded.get(side, [])} if _same(run, dataset) else set[str]()
+    seen = (
+        {s for side in ("train", "valid") for s in recorded.get(side, [])}
+        if _same(run, dataset)
+        else set[str]()
+    )
     if sides.test.sides[0] == "valid":
         seen -= set(recorded.get("valid", []))
     everything = load_records(
@@ -193,6 +209,7 @@ def _retrieval(
     records: Records,
     image: Floats,
     text: Floats,
+    *,
     device: torch.device,
     settings: EvaluateSettings,
 ) -> dict[str, Any]:
@@ -201,7 +218,9 @@ def _retrieval(
 
     def judge(vectors: Floats) -> list[dict[str, Any]]:
         pairs = Pairs(image, vectors, records.captions, records.subjects, relevance)
-        return evaluate_retrieval(pairs, galleries=settings.galleries, draws=settings.draws, seed=settings.seed)
+        return evaluate_retrieval(
+            pairs, galleries=settings.galleries, draws=settings.draws, seed=settings.seed
+        )
 
     result: dict[str, Any] = {"text only": judge(text)}
     if model.graph is not None:
@@ -253,13 +272,15 @@ def _attributes(
         prompts,
         {name: model.taxonomy.vocabulary(name) for name in names},
         sides.test.labels.x > 0,
-        sides.test.subjects,
-        (sides.train.labels.x > 0).sum(axis=0).astype(np.int64),
+        cases=sides.test.subjects,
+        train_counts=(sides.train.labels.x > 0).sum(axis=0).astype(np.int64),
         draws=settings.bootstrap,
     )
 
 
-def _single(model: UltrasoundCLIP, records: Records, dimension: str) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int64]]:
+def _single(
+    model: UltrasoundCLIP, records: Records, dimension: str
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int64]]:
     """Rows with exactly one label of a dimension, and that label."""
     names = list(model.taxonomy.dimension_names)
     start = sum(model.taxonomy.widths[: names.index(dimension)])
@@ -272,6 +293,7 @@ def _probes(
     model: UltrasoundCLIP,
     sides: _Sides,
     cache: FrameCache,
+    *,
     device: torch.device,
     settings: EvaluateSettings,
     test: Floats,
@@ -290,7 +312,11 @@ def _probes(
             rows, classes = _single(model, records, name)
             x = vectors[side][rows] if len(records) else np.zeros((0, model.width), np.float32)
             parts[side] = Features(x, classes, records.subjects[rows])
-        valid = parts["valid"] if settings.side == "test" else Features(parts["valid"].x[:0], parts["valid"].y[:0], parts["valid"].cases[:0])
+        valid = (
+            parts["valid"]
+            if settings.side == "test"
+            else Features(parts["valid"].x[:0], parts["valid"].y[:0], parts["valid"].cases[:0])
+        )
         found = linear_probe(name, parts["train"], valid, parts["test"])
         if found is not None:
             linear[name] = found.to_json()
@@ -311,5 +337,7 @@ def _fine_tunes(
             stacked = torch.cat(pixels) if pixels else torch.zeros(0, 3, 1, 1, dtype=torch.uint8)
             parts.append(Pictures(stacked, classes, chosen.subjects))
         found = fine_tune(model, name, parts[0], parts[1], device, epochs=settings.fine_tune_epochs)
-        result[name] = found.to_json() if found is not None else {"skipped": "fewer than two classes, or no test record"}
+        result[name] = (
+            found.to_json() if found is not None else {"skipped": "fewer than two classes, or no test record"}
+        )
     return result

@@ -68,11 +68,27 @@ def retrieval_rows(report: Mapping[str, Any]) -> Rows:
 
 def probe_rows(report: Mapping[str, Any]) -> Rows:
     """Header and one row a probed dimension."""
-    rows: Rows = [["dimension", "n train", "n test", "classes", "linear probe", "majority", "1-shot", "4-shot", "16-shot"]]
+    rows: Rows = [
+        [
+            "dimension",
+            "n train",
+            "n test",
+            "classes",
+            "linear probe",
+            "majority",
+            "1-shot",
+            "4-shot",
+            "16-shot",
+        ]
+    ]
     linear: Mapping[str, Any] = report["probes"].get("linear", {})
     shots: Sequence[Mapping[str, Any]] = report["probes"].get("few_shot", [])
     for name, values in linear.items():
-        few = {row["shots"]: f"{row['accuracy']:.3f} ± {row['sd']:.3f}" for row in shots if row["dimension"] == name}
+        few = {
+            row["shots"]: f"{row['accuracy']:.3f} ± {row['sd']:.3f}"
+            for row in shots
+            if row["dimension"] == name
+        }
         rows.append(
             [
                 name,
@@ -92,16 +108,18 @@ def verdict(results: Sequence[AttributeResult], cases: int, run: Run) -> list[st
     judged = [r for r in results if r.n and r.majority is not None]
     if not judged:
         return ["No record of this side carries a label that the training side has: nothing can be compared."]
-    accuracy = float(np.mean([r.metrics["accuracy"].value for r in judged]))
+    accuracy = float(np.mean([v for r in judged if (v := r.metrics["accuracy"].value) is not None]))
     majority = float(np.mean([r.majority for r in judged if r.majority is not None]))
     above = accuracy > majority
     sentences = [
-        f"Zero-shot AvgAcc {accuracy:.3f} is {'above' if above else 'not above'} the majority baseline {majority:.3f} "
-        f"(mean over {len(judged)} dimensions)."
+        f"Zero-shot AvgAcc {accuracy:.3f} is {'above' if above else 'not above'} the majority baseline "
+        f"{majority:.3f} (mean over {len(judged)} dimensions)."
     ]
     better = [r.dimension for r in judged if (r.metrics["above_majority"].low or 0.0) > 0]
     if better:
-        sentences.append(f"Clearly above it (the interval of the difference excludes 0): {', '.join(better)}.")
+        sentences.append(
+            f"Clearly above it (the interval of the difference excludes 0): {', '.join(better)}."
+        )
     elif above:
         sentences.append("In no single dimension does the interval of the difference exclude 0.")
     return sentences if above else sentences + _reasons(judged, cases, run)
@@ -112,14 +130,20 @@ def _reasons(judged: Sequence[AttributeResult], cases: int, run: Run) -> list[st
     steps = max((row["step"] for row in read_metrics(run)), default=0)
     reasons: list[str] = []
     if subjects < 200:
-        reasons.append(f"the run saw {subjects} training subjects, too few to learn words and pictures from scratch")
+        reasons.append(
+            f"the run saw {subjects} training subjects, too few to learn words and pictures from scratch"
+        )
     if steps < 500:
         reasons.append(f"it took {steps} steps (schedule.epochs, schedule.max_steps)")
     one = [r.dimension for r in judged if (r.confusion.sum(axis=1) > 0).sum() == 1]
     if one:
-        reasons.append(f"in {', '.join(one)} every test record has the same label, which a constant answer gets right")
+        reasons.append(
+            f"in {', '.join(one)} every test record has the same label, which a constant answer gets right"
+        )
     if cases < 30:
         reasons.append(f"the test side has {cases} cases, so each figure has a wide interval")
     if not reasons:
-        return ["The training did not teach these labels; look at plots/training.png and at the label coverage."]
+        return [
+            "The training did not teach these labels; look at plots/training.png and at the label coverage."
+        ]
     return ["Likely why: " + "; ".join(reasons) + "."]

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from support.tiny_dataset import make_dataset, quick_settings, specs
+
 from usds.model.checkpoint import CheckpointStore, load_model
 from usds.model.run import Run
 from usds.model.train import Hooks, TrainResult, resume, train
@@ -131,7 +132,7 @@ def test_two_ranks_train_as_one_process(dataset: Dataset, undisturbed: TrainResu
     run = Run(tmp_path / "run")
     alone, together = state(undisturbed.run), state(run)
     rows = [json.loads(line) for line in run.metrics.read_text("utf-8").splitlines() if "train/loss" in line]
-    first = [json.loads(line) for line in undisturbed.run.metrics.read_text("utf-8").splitlines()][0]
+    first = json.loads(undisturbed.run.metrics.read_text("utf-8").splitlines()[0])
     assert rows[0]["train/gradient_norm"] == pytest.approx(first["train/gradient_norm"], rel=2e-6)
     for name, value in alone.items():
         if value.is_floating_point():

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.tiny_dataset import make_dataset, specs
+
 from usds.model.cache import decode_rgb, open_cache, shrink
 from usds.schemas.errors import ContentError, UsageError
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from usds.model.evaluate.attributes import attribute_metrics, evaluate_attributes, summarise
 from usds.model.evaluate.intervals import case_bootstrap
 from usds.model.evaluate.leakage import near_copies
@@ -54,9 +55,17 @@ def test_a_perfect_model_finds_everything_and_sizes_are_stated() -> None:
 
 
 def test_a_constant_model_is_no_better_than_guessing() -> None:
-    constant = Pairs(np.ones((100, 4), np.float32), np.ones((100, 4), np.float32), np.arange(100), np.arange(100))
+    constant = Pairs(
+        np.ones((100, 4), np.float32), np.ones((100, 4), np.float32), np.arange(100), np.arange(100)
+    )
     (full,) = evaluate_retrieval(constant, galleries=())
-    assert full["image to text"]["exact pair"] == {"R@1": 0.0, "R@5": 0.0, "R@10": 0.0, "R@50": 0.0, "median rank": 50.5}
+    assert full["image to text"]["exact pair"] == {
+        "R@1": 0.0,
+        "R@5": 0.0,
+        "R@10": 0.0,
+        "R@50": 0.0,
+        "median rank": 50.5,
+    }
 
 
 def test_shared_captions_count_as_found_for_captions_only() -> None:
@@ -90,9 +99,16 @@ def test_only_records_that_carry_a_dimension_are_judged() -> None:
     prompts = {"echo": np.eye(3, dtype=np.float32)[:2], "shape": np.eye(3, dtype=np.float32)[[0, 2]]}
     words = {"echo": ("dark", "bright"), "shape": ("round", "flat")}
     gold = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]], bool)
-    results = evaluate_attributes(image, prompts, words, gold, np.arange(3), np.array([3, 1, 0, 0]), draws=20)
+    results = evaluate_attributes(
+        image, prompts, words, gold, cases=np.arange(3), train_counts=np.array([3, 1, 0, 0]), draws=20
+    )
     echo, shape = results
-    assert (echo.n, echo.metrics["accuracy"].value, echo.majority, echo.majority_label) == (2, 1.0, 0.5, "dark")
+    assert (echo.n, echo.metrics["accuracy"].value, echo.majority, echo.majority_label) == (
+        2,
+        1.0,
+        0.5,
+        "dark",
+    )
     assert echo.confusion.tolist() == [[1, 0], [0, 1]]
     assert echo.metrics["auroc"].value == 1.0
     assert (shape.n, shape.metrics, shape.majority) == (0, {}, None)
@@ -104,7 +120,9 @@ def test_the_majority_is_that_of_the_training_side() -> None:
     gold = np.array([[0, 1], [0, 1], [1, 0]], bool)
     image = np.tile(np.array([[0.0, 1.0]], np.float32), (3, 1))
     prompts = {"d": np.eye(2, dtype=np.float32)}
-    (result,) = evaluate_attributes(image, prompts, {"d": ("a", "b")}, gold, np.arange(3), np.array([5, 1]), draws=20)
+    (result,) = evaluate_attributes(
+        image, prompts, {"d": ("a", "b")}, gold, cases=np.arange(3), train_counts=np.array([5, 1]), draws=20
+    )
     assert (result.majority_label, result.majority) == ("a", pytest.approx(1 / 3))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from support.tiny_dataset import make_dataset, quick_settings, specs, write_annotations
+
 from usds.model.card import model_card
 from usds.model.evaluate.pictures import write_pictures
 from usds.model.evaluate.run import EvaluateSettings, evaluate
@@ -22,7 +23,9 @@ from usds.schemas.errors import ContentError, UsageError
 from usds.taxonomy.udt import load_taxonomy
 
 TAXONOMY = load_taxonomy("udt")
-QUICK = EvaluateSettings(galleries=(6,), draws=2, bootstrap=50, fine_tune=("echogenicity",), fine_tune_epochs=1)
+QUICK = EvaluateSettings(
+    galleries=(6,), draws=2, bootstrap=50, fine_tune=("echogenicity",), fine_tune_epochs=1
+)
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +71,15 @@ def test_a_report_holds_every_part(run: Run, again: Dataset, tmp_path: Path) -> 
 
 def test_subjects_on_both_sides_are_refused(run: Run, again: Dataset) -> None:
     original = again.splits().select(["subject_id", "split"]).to_pylist()
-    turned = [{**row, "split": {"train": "test", "test": "train"}.get(row["split"], row["split"])} for row in original]
+    turned = [
+        {**row, "split": {"train": "test", "test": "train"}.get(row["split"], row["split"])}
+        for row in original
+    ]
     again.write_split("default", turned)
     try:
-        with pytest.raises(ContentError, match=r"the split leaks: 12 subject\(s\) on both sides .*`usds split"):
+        with pytest.raises(
+            ContentError, match=r"the split leaks: 12 subject\(s\) on both sides .*`usds split"
+        ):
             evaluate(run, again, QUICK)
     finally:
         again.write_split("default", original)
@@ -97,14 +105,20 @@ def _copied(tmp_path: Path, column: str, value: str) -> Dataset:
 @pytest.mark.parametrize(
     ("column", "value", "message"),
     [
-        ("duplicate_of", "frame00000", r"1 duplicate image\(s\) across its sides \(frames frame01901 and frame00000\)"),
+        (
+            "duplicate_of",
+            "frame00000",
+            r"1 duplicate image\(s\) across its sides \(frames frame01901 and frame00000\)",
+        ),
         ("phash", "near", r"1 near-duplicate image pair\(s\).*frame01901 and frame00000"),
     ],
 )
 def test_copies_on_both_sides_are_refused(tmp_path: Path, column: str, value: str, message: str) -> None:
     from support.tiny_dataset import hash_name
 
-    copied = _copied(tmp_path, column, f"{hash_name('subject000/0') ^ 0b101:016x}" if value == "near" else value)
+    copied = _copied(
+        tmp_path, column, f"{hash_name('subject000/0') ^ 0b101:016x}" if value == "near" else value
+    )
     result = train(copied, TAXONOMY, quick_settings(tmp_path), tmp_path / "run", exact=True)
     with pytest.raises(ContentError, match=message):
         evaluate(result.run, copied, QUICK)
@@ -115,14 +129,20 @@ def test_labels_of_another_taxonomy_are_not_judged(run: Run, tmp_path: Path) -> 
     (tmp_path / "other.yaml").write_text(text)
     other = load_taxonomy(tmp_path / "other.yaml")
     strange = make_dataset(tmp_path / "dataset", specs(5, 1), taxonomy=other)
-    with pytest.raises(ContentError, match=r"trained with taxonomy udt-.*usds annotate --taxonomy RUN/taxonomy.yaml"):
+    with pytest.raises(
+        ContentError, match=r"trained with taxonomy udt-.*usds annotate --taxonomy RUN/taxonomy.yaml"
+    ):
         evaluate(run, strange, QUICK)
     write_annotations(strange, TAXONOMY, [])
 
 
-def test_search_finds_the_picture_itself_and_keeps_its_vectors(run: Run, again: Dataset, tmp_path: Path) -> None:
+def test_search_finds_the_picture_itself_and_keeps_its_vectors(
+    run: Run, again: Dataset, tmp_path: Path
+) -> None:
     index = open_index(run, again)
-    rgb = cv2.imdecode(np.frombuffer(again.read_pixels(["frame00301"])["frame00301"], np.uint8), cv2.IMREAD_COLOR)
+    rgb = cv2.imdecode(
+        np.frombuffer(again.read_pixels(["frame00301"])["frame00301"], np.uint8), cv2.IMREAD_COLOR
+    )
     hits = index.by_picture(rgb[..., ::-1].copy(), 3)
     assert hits[0].frame_id == "frame00301"
     assert hits[0].score > 0.99

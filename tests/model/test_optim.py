@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+
 from usds.model.ema import EMA
 from usds.model.optim import Schedule, clip_gradients, parameter_groups
 from usds.model.settings import OptimizerSettings, ScheduleSettings, preset
@@ -23,7 +24,9 @@ def test_every_parameter_is_in_one_group_and_vectors_do_not_decay() -> None:
 
 
 def test_layer_decay_falls_towards_the_stem() -> None:
-    model = nn.ModuleDict({"visual": nn.ModuleDict({"blocks": nn.ModuleList([nn.Linear(2, 2) for _ in range(3)])})})
+    model = nn.ModuleDict(
+        {"visual": nn.ModuleDict({"blocks": nn.ModuleList([nn.Linear(2, 2) for _ in range(3)])})}
+    )
     model["visual"]["patch_embed"] = nn.Linear(2, 2)
     model["graph"] = nn.Linear(2, 2)
     groups = parameter_groups(model, OptimizerSettings(layer_decay=0.5))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.tiny_dataset import annotation_row, labels_of, make_dataset, specs, write_annotations
+
 from usds.model.records import caption_number, dataset_taxonomy, load_records, record_labels, require_side
 from usds.schemas.dataset import Dataset
 from usds.schemas.errors import ContentError, UsageError
@@ -27,7 +28,10 @@ def test_records_carry_captions_labels_and_sides(tmp_path: Path) -> None:
 def test_frames_without_a_caption_are_counted_not_used(tmp_path: Path) -> None:
     taxonomy = load_taxonomy("udt")
     dataset = make_dataset(tmp_path / "dataset", specs(3, 1))
-    rows = [annotation_row(f"frame00{i}00", f"caption-subject00{i}" if i else None, {}, taxonomy) for i in range(2)]
+    rows = [
+        annotation_row(f"frame00{i}00", f"caption-subject00{i}" if i else None, {}, taxonomy)
+        for i in range(2)
+    ]
     write_annotations(dataset, taxonomy, rows)  # the third frame has no row at all
     records = load_records(dataset, taxonomy, "default")
     assert records.frame_ids == ("frame00100",)
@@ -36,20 +40,24 @@ def test_frames_without_a_caption_are_counted_not_used(tmp_path: Path) -> None:
 
 
 def test_captions_that_differ_in_case_and_space_are_one() -> None:
-    assert caption_number("Simple  cyst.") == caption_number("simple cyst.") != caption_number("simple cysts.")
+    assert (
+        caption_number("Simple  cyst.") == caption_number("simple cyst.") != caption_number("simple cysts.")
+    )
     assert caption_number("x") >= 0
 
 
 def test_labels_outside_the_taxonomy_are_refused(tmp_path: Path) -> None:
     dataset = make_dataset(tmp_path / "dataset", specs(3, 1), labels=lambda _: {"organ": ["Tail"]})
-    with pytest.raises(ContentError, match="label 'Tail' is not in dimension 'organ'.*annotate again"):
+    with pytest.raises(ContentError, match=r"label 'Tail' is not in dimension 'organ'.*annotate again"):
         load_records(dataset, load_taxonomy("udt"), "default")
 
 
 def test_an_empty_side_says_what_there_is(tmp_path: Path) -> None:
     dataset = make_dataset(tmp_path / "dataset", specs(3, 1))
     records = load_records(dataset, load_taxonomy("udt"), "default")
-    with pytest.raises(ContentError, match=r"side 'test' of split 'default' has no captioned frame \(there is: train 3\)"):
+    with pytest.raises(
+        ContentError, match=r"side 'test' of split 'default' has no captioned frame \(there is: train 3\)"
+    ):
         require_side(records, "test", "default")
 
 

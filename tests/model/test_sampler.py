@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from usds.model.sampler import plan_batches, record_rng
 from usds.schemas.errors import ContentError
 
@@ -50,18 +51,23 @@ def test_too_few_subjects_shrink_the_batch() -> None:
 
 
 def test_one_subject_is_refused() -> None:
-    with pytest.raises(ContentError, match="the training side has 1 subject: .*another split"):
+    with pytest.raises(ContentError, match=r"the training side has 1 subject: .*another split"):
         plan_batches(np.zeros(9, np.int64), 4, 0)
 
 
 def test_more_ranks_than_pairs_are_refused() -> None:
-    with pytest.raises(ContentError, match="too few for 4 ranks.*nproc-per-node"):
+    with pytest.raises(ContentError, match=r"too few for 4 ranks.*nproc-per-node"):
         plan_batches(np.arange(6), 6, 0, world=4)
 
 
 def test_random_numbers_of_a_frame_depend_on_nothing_else() -> None:
     first = record_rng(0, 1, "frame", "image").random(3)
     np.testing.assert_array_equal(first, record_rng(0, 1, "frame", "image").random(3))
-    others = [(1, 1, "frame", "image"), (0, 2, "frame", "image"), (0, 1, "other", "image"), (0, 1, "frame", "tags")]
+    others = [
+        (1, 1, "frame", "image"),
+        (0, 2, "frame", "image"),
+        (0, 1, "other", "image"),
+        (0, 1, "frame", "tags"),
+    ]
     for place in others:
         assert (record_rng(*place).random(3) != first).any()

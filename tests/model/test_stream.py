@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from support.tiny_dataset import make_dataset, quick_settings, specs
+
 from usds.model.augment import augment, centre
 from usds.model.sampler import record_rng
 from usds.model.settings import AugmentSettings

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from support.tiny_dataset import make_dataset, quick_settings, specs
+
 from usds.model.checkpoint import load_model
 from usds.model.network import UltrasoundCLIP
 from usds.model.run import find_run, newest_run
@@ -54,10 +55,15 @@ def test_a_run_learns_and_can_be_made_again_from_its_folder(dataset: Dataset, tm
     assert "1 frame(s) cannot be decoded and are left out: frame00101" in text
     assert "no training record has a label of margins" in text
     again = train(dataset, run.taxonomy(), run.settings(), tmp_path / "again", exact=True)
-    assert all(torch.equal(a, b) for a, b in zip(weights(run.folder).values(), weights(again.run.folder).values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(weights(run.folder).values(), weights(again.run.folder).values(), strict=True)
+    )
 
 
-def test_step_zero_is_saved_before_anything_is_learned(dataset: Dataset, tmp_path: Path, monkeypatch: Any) -> None:
+def test_step_zero_is_saved_before_anything_is_learned(
+    dataset: Dataset, tmp_path: Path, monkeypatch: Any
+) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
@@ -82,7 +88,9 @@ def test_a_dry_run_counts_and_writes_nothing(dataset: Dataset, tmp_path: Path) -
     assert plan.memory_bytes > 16 * plan.parameters["in all"]
     assert (plan.steps_per_epoch, plan.steps) == (5, 10)
     assert plan.data["subjects"] == {"train": 12, "valid": 4, "test": 4}
-    assert {p.name for p in tmp_path.iterdir()} == {"towers.json", "private-state"} & {p.name for p in tmp_path.iterdir()}
+    assert {p.name for p in tmp_path.iterdir()} == {"towers.json", "private-state"} & {
+        p.name for p in tmp_path.iterdir()
+    }
 
 
 def test_gradient_cache_gives_the_gradient_of_the_whole_batch(dataset: Dataset, tmp_path: Path) -> None:
@@ -91,7 +99,9 @@ def test_gradient_cache_gives_the_gradient_of_the_whole_batch(dataset: Dataset, 
         settings = quick_settings(tmp_path, run={"accumulate": pieces}, optimizer={"clip_norm": 0.0})
         trainer = Trainer(dataset, TAXONOMY, settings, Hooks())
         spec = trainer.model.image_transform(True)
-        batch = trainer.data.stream(trainer.model.towers, settings, 0, 1)[0].to_batch(torch.device("cpu"), spec)
+        batch = trainer.data.stream(trainer.model.towers, settings, 0, 1)[0].to_batch(
+            torch.device("cpu"), spec
+        )
         trainer.stepper(batch, 0)
         found.append([p.grad for p in trainer.model.parameters() if p.grad is not None])
     assert len(found[0]) == len(found[1]) > 20
@@ -110,16 +120,23 @@ def test_a_loss_that_is_no_number_changes_no_weight_and_ends_with_advice(
 
     monkeypatch.setattr(Stepper, "_loss", broken)
     settings = quick_settings(tmp_path, run={"max_bad_steps": 3, "checkpoint_every": 2})
-    with pytest.raises(ContentError, match=r"not finite in 3 steps in a row.*lower optimizer\.learning_rate \(now 0.001\)"):
+    with pytest.raises(
+        ContentError, match=r"not finite in 3 steps in a row.*lower optimizer\.learning_rate \(now 0.001\)"
+    ):
         train(dataset, TAXONOMY, settings, tmp_path / "run", exact=True)
-    assert all(bool(torch.isfinite(v).all()) for v in weights(tmp_path / "run").values() if v.is_floating_point())
+    assert all(
+        bool(torch.isfinite(v).all()) for v in weights(tmp_path / "run").values() if v.is_floating_point()
+    )
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [row["train/loss"] for row in rows if row["step"] in (3, 4)] == [None, None]
 
 
 def test_no_memory_names_the_settings() -> None:
     with (
-        pytest.raises(UsageError, match=r"batch size 64 in 2 chunk\(s\): raise run.accumulate to 4.*data.batch_size to 32"),
+        pytest.raises(
+            UsageError,
+            match=r"batch size 64 in 2 chunk\(s\): raise run.accumulate to 4.*data.batch_size to 32",
+        ),
         explain_memory(64, 2),
     ):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
@@ -137,7 +154,9 @@ def test_a_folder_with_something_in_it_is_not_written_to(dataset: Dataset, tmp_p
 
 def test_labels_nobody_has_are_refused_unless_the_loss_needs_none(tmp_path: Path) -> None:
     bare = make_dataset(tmp_path / "dataset", specs(6, 1), labels=lambda _: {})
-    with pytest.raises(ContentError, match="no training record has a label: run `usds annotate`.*model.loss.kind: clip"):
+    with pytest.raises(
+        ContentError, match=r"no training record has a label: run `usds annotate`.*model.loss.kind: clip"
+    ):
         train(bare, TAXONOMY, quick_settings(tmp_path), tmp_path / "runs")
     model = {"graph": {"kind": "none"}, "loss": {"kind": "clip", "prompt_weight": 0.0}}
     assert train(bare, TAXONOMY, quick_settings(tmp_path, model=model), tmp_path / "runs").steps == 2
@@ -153,7 +172,9 @@ def test_a_run_of_another_taxonomy_or_architecture_is_not_resumed(dataset: Datas
         resume(dataset, result.run)
     settings.write_text(text)
     taxonomy = result.run.folder / "taxonomy.yaml"
-    taxonomy.write_text(taxonomy.read_text().replace("an ultrasound image showing {label}", "a scan of {label}"))
+    taxonomy.write_text(
+        taxonomy.read_text().replace("an ultrasound image showing {label}", "a scan of {label}")
+    )
     with pytest.raises(ContentError, match="was trained with taxonomy udt-"):
         resume(dataset, result.run)
     assert {p.name for p in result.run.checkpoints.iterdir()} == before

@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pyarrow as pa
+
 from usds.schemas import tables
 from usds.schemas.annotations import AnnotationSet
 from usds.schemas.dataset import Dataset
