@@ -38,6 +38,7 @@ class AgeRule:
         self.cues = PhraseSet(rule.cues)
         self.infant_cues = PhraseSet(rule.infant_cues)
         self.block = PhraseSet(rule.block)
+        self.species = PhraseSet(rule.species)
 
     def judge(self, lower: str, context: Context) -> tuple[bool, bool]:
         """Whether the patient is a child, and an infant.
@@ -61,6 +62,8 @@ class AgeRule:
                 ages.append(int(match.group(1) or match.group(2) or match.group(3)))
             ages.extend(_NUMBERS.index(match.group(1)) + 1 for match in _WORDS.finditer(lower))
             baby = _YOUNGER.search(lower) is not None
+        if (ages or baby) and self.species.found_in(context):
+            ages, baby = [], False  # a dog of eight years is no child
         if not ages and not baby:
             child = self.cues.found_in(context)
             infant = child and self.infant_cues.found_in(context)

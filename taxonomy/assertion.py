@@ -15,8 +15,10 @@ from usds.taxonomy.scopes import Mention, Normality, Scopes
 
 __all__ = ["Mention", "Normality", "Sweep"]
 
+_KEY_STARTS = frozenset([";", ".", ")"])
 _KEY_FILLERS = frozenset(["left", "right", "the", "distal", "proximal", "common", "normal", "upper", "lower"])
 _SHORT = 6  # tokens that a bare "not" reaches
+_DENIABLE = ("suspicio", "suspect", "suggesti", "concern", "worrisome", "questionable")
 
 
 class Sweep(Scopes):
@@ -116,7 +118,8 @@ class Sweep(Scopes):
             len(short) == 2 and short[0].isupper()
         ):
             return False
-        return words[at] == ":" or at < 2 or words[at - 2] in (";", ".", ")")
+        # "Findings suggestive of DVT: the popliteal vein" announces, it does not explain.
+        return at >= 2 and not words[at - 2].isalpha() and (words[at] == ":" or words[at - 2] in _KEY_STARTS)
 
     def _site(self, assertion: str, cue: Hit | None) -> tuple[str, Hit | None]:
         """Sites are the topic: never denied, and not labelled where they only say where something else
@@ -199,15 +202,33 @@ class Sweep(Scopes):
         self.negation = hit
 
     def on_negation_short(self, index: int, hit: Hit) -> None:
-        if self.negation is None:
+        if self.negation is None or hit.first >= self.negation_limit:
             self.on_negation(index, hit)
             self.negation_limit = hit.last + _SHORT
 
+    def on_negation_prefix(self, index: int, hit: Hit) -> None:
+        """ "Non-shadowing": the prefix denies the word that carries it and nothing after it."""
+        if self.negation is None or hit.first >= self.negation_limit:
+            self.on_negation(index, hit)
+            self.negation_limit = hit.last + (self.tokens.words[hit.first] == "non")
+
     def on_uncertain(self, index: int, hit: Hit) -> None:
         del index
+        if self._denied_doubt(hit):
+            return
         self.end_doubt()
         self.doubt = hit
         self.landmark = None
+
+    def _denied_doubt(self, hit: Hit) -> bool:
+        """ "No suspicious mass", "no mass suspicious for carcinoma": the denial covers the doubt."""
+        negation = self.negation
+        if negation is None or self.suspended or hit.first >= self.negation_limit:
+            return False
+        words = self.tokens.words
+        if not any(word.startswith(_DENIABLE) for word in words[hit.first : hit.last]):
+            return False
+        return "," not in words[max(negation.last, hit.first - _SHORT) : hit.first]
 
     def on_uncertain_list(self, index: int, hit: Hit) -> None:
         self.on_uncertain(index, hit)
@@ -308,6 +329,7 @@ class Sweep(Scopes):
 _HANDLERS = {
     "negation": Sweep.on_negation,
     "negation_short": Sweep.on_negation_short,
+    "negation_prefix": Sweep.on_negation_prefix,
     "negation_after": Sweep.on_negation_after,
     "uncertain": Sweep.on_uncertain,
     "uncertain_list": Sweep.on_uncertain_list,

@@ -155,7 +155,11 @@ class SiteEntry(Entry):
 
 
 class OverrideEntry(Entry):
-    """The pediatric override: cues and age words, and the system that replaces the adult one."""
+    """The pediatric override: cues and age words, and the system that replaces the adult one.
+
+    Where a caption names one of `species`, a number of years or months is no evidence of childhood: a dog of
+    eight years is old. Words such as "newborn" or "puppy" remain evidence.
+    """
 
     dimension: StrictStr
     system_dimension: StrictStr
@@ -166,6 +170,7 @@ class OverrideEntry(Entry):
     infant_cues: tuple[StrictStr, ...] = ()
     infant_below_years: int = 2
     infant_only: tuple[StrictStr, ...] = ()
+    species: tuple[StrictStr, ...] = ()
 
 
 class NormalEntry(Entry):
