@@ -97,12 +97,16 @@ class FrameCache:
         ContentError
             The frame is not cached, or unreadable.
         """
-        row = self._rows.get(frame_id)
-        value = None if row is None else self._chunks[row // _ROWS][row % _ROWS]
-        image = decode_rgb(value.as_buffer()) if value is not None and value.is_valid else None
+        image = decode_rgb(self.encoded(frame_id))
         if image is None:
             raise ContentError(f"frame {frame_id} has no readable pixels: `usds audit` lists damaged shards")
         return image
+
+    def encoded(self, frame_id: str) -> memoryview:
+        """Encoded bytes of one frame, a view of the mapped file; empty where there are none."""
+        row = self._rows.get(frame_id)
+        value = None if row is None else self._chunks[row // _ROWS][row % _ROWS]
+        return memoryview(value.as_buffer()) if value is not None and value.is_valid else memoryview(b"")
 
     def __len__(self) -> int:
         return len(self._rows)
