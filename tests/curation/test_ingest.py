@@ -367,7 +367,9 @@ def test_old_captions_are_cleaned_when_later_files_name_somebody(
 
 
 def test_places_and_emptiness_are_refused_in_one_line(raw: Raw, run: Ingest, tmp_path: Path) -> None:
-    with pytest.raises(ContentError, match=r"no files below .*raw: name the folder that holds the raw export"):
+    with pytest.raises(
+        ContentError, match=r"no files below .*raw: name the folder that holds the raw export"
+    ):
         run()
     raw.picture("a.png", 1)
     with pytest.raises(UsageError, match="the dataset lies inside"):
