@@ -1,13 +1,13 @@
 """Images a second of the training stream beside its floors.
 
-Run ``python -m benchmarks.loader [--frames N] [--size S] [--json]``. Times are CPU seconds of this process with
-one thread, so that other load of the machine does not count. Floors and peers in the same run:
+Run ``python -m benchmarks.loader [--frames N] [--size S] [--json]``. Times are CPU seconds of this process
+with one thread, so that other load of the machine does not count. Floors and peers in the same run:
 
 * ``cache bytes``: random access to the encoded frames of the memory-mapped cache, nothing decoded;
 * ``decode``: the same frames decoded by OpenCV, without augmentation or batching (the floor of the stream);
 * ``stream``: whole training batches: decode, augment, tokens, labels;
-* ``shards``: the same frames read by locator from the Parquet shards, decoded at native size and resized: what
-  a stream without a cache would do.
+* ``shards``: the same frames read by locator from the Parquet shards, decoded at native size and resized:
+  what a stream without a cache would do.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+
+from benchmarks import phantom_data
 from usds.model.augment import augment
 from usds.model.cache import FrameCache, decode_rgb, open_cache
 from usds.model.sampler import record_rng
@@ -31,8 +33,6 @@ from usds.model.towers import build_towers
 from usds.model.train_data import load_train_data
 from usds.schemas.dataset import Dataset
 from usds.taxonomy.udt import load_taxonomy
-
-from benchmarks import phantom_data
 
 NATIVE = 768
 

@@ -1,10 +1,10 @@
 """Ablation on simulated B-mode: which part of the model helps, with seeds and intervals.
 
-Run ``python -m benchmarks.phantom [--arms A,B] [--seeds N] [--subjects N] [--epochs N] [--out DIR] [--json]``.
-Settings and budget are in ``phantom.yaml``. Every arm trains on the same dataset with the same towers, batches and
-steps; subjects of the test side are never seen and carry all labels. One line a finished run goes to
-``DIR/results.jsonl``; a run that is there is not repeated, so the ablation can be stopped and continued. What an
-option changes against the fixed settings is written into each line.
+Run ``python -m benchmarks.phantom [--arms A,B] [--seeds N] [--subjects N] [--epochs N] [--out DIR]``.
+Settings and budget are in ``phantom.yaml``. Every arm trains on the same dataset with the same towers,
+batches and steps; subjects of the test side are never seen and carry all labels. One line a finished run
+goes to ``DIR/results.jsonl``; a run that is there is not repeated, so the ablation can be stopped and
+continued. What an option changes against the fixed settings is written into each line.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from typing import Any
 
 import numpy as np
 import yaml
+
+from benchmarks.phantom_data import PhantomSettings, write_dataset
 from usds.model.evaluate.run import EvaluateSettings, evaluate
 from usds.model.records import dataset_taxonomy
 from usds.model.settings import build_settings, merge
 from usds.model.train import train
 from usds.schemas.dataset import Dataset, is_dataset
-
-from benchmarks.phantom_data import PhantomSettings, write_dataset
 
 SETTINGS = Path(__file__).with_name("phantom.yaml")
 MEASURES = ("AvgAcc", "AvgRecall", "R@10 image to text", "R@10 text to image", "nDCG@10")
@@ -124,11 +124,7 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
     plain = {row["seed"]: row for row in by_arm.get("clip", [])}
     table: dict[str, Any] = {}
     for arm, found in by_arm.items():
-        entry: dict[str, Any] = {
-            "seeds": len(found),
-            "majority": found[0]["majority"],
-            "gallery": found[0]["gallery"],
-        }
+        entry: dict[str, Any] = {"seeds": len(found), **{k: found[0][k] for k in ("majority", "gallery")}}
         for measure in MEASURES:
             entry[measure] = interval([row[measure] for row in found])
             paired = [row[measure] - plain[row["seed"]][measure] for row in found if row["seed"] in plain]

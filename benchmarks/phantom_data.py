@@ -1,7 +1,7 @@
 """Simulated B-mode frames whose pixels carry their labels, and the dataset made of them.
 
-A reflectivity map (background and one lesion) is multiplied with random scatterers, convolved with a point spread
-function, enveloped and log-compressed: the convolution model of speckle (Bamber and Dickinson 1980). Every
+A reflectivity map (background and one lesion) is multiplied with random scatterers, convolved with a point
+spread function, enveloped and log-compressed: the convolution model of speckle (Bamber and Dickinson 1980). Every
 attribute moves pixels by an amount that survives 96 x 96: a lesion fills a fifth to a third of the width, its
 shape by axis ratio or lobes, its margin by a blur of a fifth of its radius, its echogenicity by 9 dB and more
 from the background, posterior acoustics by a band of 9 dB below it, calcifications and septations inside it,
@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+
 from usds.schemas import tables
 from usds.schemas.annotations import AnnotationSet
 from usds.schemas.dataset import Dataset
@@ -180,7 +181,7 @@ def write_dataset(root: Path, settings: PhantomSettings, seed: int) -> Dataset:
             for subject in range(start, min(start + 200, settings.subjects)):
                 rng = np.random.default_rng([seed, subject])
                 side = _side(subject, settings)
-                _write_subject(writer, rows, taxonomy, settings, subject, side, rng)
+                _write_subject(writer, rows, taxonomy, settings, subject=subject, side=side, rng=rng)
                 sides.append({"subject_id": f"s{subject:06d}", "split": side})
             writer.commit()
     _annotate(dataset, taxonomy, rows)
@@ -200,6 +201,7 @@ def _write_subject(
     rows: list[dict[str, Any]],
     taxonomy: Taxonomy,
     settings: PhantomSettings,
+    *,
     subject: int,
     side: str,
     rng: np.random.Generator,
@@ -213,9 +215,14 @@ def _write_subject(
         labels["body_system"] = [parent[1]] if parent else []
     name = f"s{subject:06d}"
     caption = {
-        "caption_id": f"c{name}", "scope": "study", "target_id": f"t{name}", "text": describe(labels, rng),
-        "origin": "dataset", "n_removed": 0, "source_key": f"k{name}",
-    }  # fmt: skip
+        "caption_id": f"c{name}",
+        "scope": "study",
+        "target_id": f"t{name}",
+        "text": describe(labels, rng),
+        "origin": "dataset",
+        "n_removed": 0,
+        "source_key": f"k{name}",
+    }
     writer.add_caption(caption)
     for index in range(settings.frames_per_subject):
         frame = f"f{name}{index:02d}"
@@ -232,27 +239,34 @@ def _write_subject(
                 "abstained": None,
                 "conflict": False,
                 "confidence": 1.0,
-            }  # fmt: skip
+            }
         )
 
 
 def _frame_row(
     frame: str, name: str, index: int, settings: PhantomSettings, rng: np.random.Generator
 ) -> dict[str, Any]:
-    blank: dict[str, Any] = {}
-    for column in tables.FRAMES:
-        if not column.nullable:
-            kind = column.type
-            blank[column.name] = (
-                [] if pa.types.is_list(kind) else "" if pa.types.is_string(kind) else False
-                if pa.types.is_boolean(kind) else 0
-            )  # fmt: skip
+    blank = {column.name: _blank(column.type) for column in tables.FRAMES if not column.nullable}
     return {
         **blank,
-        "frame_id": frame, "study_id": f"t{name}", "subject_id": name, "source_key": f"k{name}",
-        "frame_index": index, "rows": settings.side, "cols": settings.side, "mode": "b_mode",
+        "frame_id": frame,
+        "study_id": f"t{name}",
+        "subject_id": name,
+        "source_key": f"k{name}",
+        "frame_index": index,
+        "rows": settings.side,
+        "cols": settings.side,
+        "mode": "b_mode",
         "phash": f"{int(rng.integers(1, 2**63)):016x}",
-    }  # fmt: skip
+    }
+
+
+def _blank(kind: pa.DataType) -> Any:
+    if pa.types.is_list(kind):
+        return []
+    if pa.types.is_string(kind):
+        return ""
+    return False if pa.types.is_boolean(kind) else 0
 
 
 def _annotate(dataset: Dataset, taxonomy: Taxonomy, rows: list[dict[str, Any]]) -> None:
