@@ -15,6 +15,10 @@ from usds.taxonomy.scopes import Mention, Normality, Scopes
 
 __all__ = ["Mention", "Normality", "Sweep"]
 
+_ANSWER_ENDS = frozenset([".", ",", ";"])
+_ASIDES = frozenset(
+    ["which", "however", "therefore", "though", "it", "they", "this", "these", "and", "but", "also"]
+)
 _KEY_STARTS = frozenset([";", ".", ")"])
 _KEY_FILLERS = frozenset(["left", "right", "the", "distal", "proximal", "common", "normal", "upper", "lower"])
 _SHORT = 6  # tokens that a bare "not" reaches
@@ -166,7 +170,8 @@ class Sweep(Scopes):
         for name in hit.mark.heads:
             if pending is not None:
                 _, modifier, own = pending
-                for i in modifier.mark.modifiers:
+                denied = self.negation is not None and self.negation.first >= modifier.last
+                for i in () if denied else modifier.mark.modifiers:
                     rule = self.compounds[i]
                     if rule.heads == name and rule.order != "after" and hit.first - modifier.last <= rule.gap:
                         if own is not None and own.item is not None and own.item.label != rule.label:
@@ -197,9 +202,24 @@ class Sweep(Scopes):
     # ---- cues ---------------------------------------------------------------------------------------------
 
     def on_negation(self, index: int, hit: Hit) -> None:
-        del index
+        if self._answers(hit):
+            self.on_negation_after(index, hit)
+            return
         self.end_negation()
         self.negation = hit
+
+    def _answers(self, hit: Hit) -> bool:
+        """ "Calcification: no." answers what stands before the colon."""
+        words = self.tokens.words
+        if not hit.first or words[hit.first - 1] != ":":
+            return False
+        return hit.last >= len(words) or words[hit.last] in _ANSWER_ENDS
+
+    def on_category(self, index: int, hit: Hit) -> None:
+        """A reporting category is stated, whatever it says about the finding."""
+        del index, hit
+        self.end_doubt()
+        self.end_negation()
 
     def on_negation_short(self, index: int, hit: Hit) -> None:
         if self.negation is None or hit.first >= self.negation_limit:
@@ -266,6 +286,8 @@ class Sweep(Scopes):
 
     def on_after(self, hit: Hit, assertion: str) -> None:
         """A cue that stands after its finding: look back over the subject of the clause."""
+        if self._other_subject(hit):
+            return
         start = (
             self.subject
             if self.conjunction or self.comma >= len(self.mentions)
@@ -276,10 +298,20 @@ class Sweep(Scopes):
             if self.preposition is not None and self.preposition > start
             else len(self.mentions)
         )
-        if start >= len(self.mentions) and self.mentions and self.mentions[-1].sentence == self.sentence:
+        if start >= len(self.mentions) > self.clause:
             start, stop = len(self.mentions) - 1, len(self.mentions)
         for mention in self.mentions[start:stop]:
             self._mark_after(mention, hit, assertion)
+
+    def _other_subject(self, hit: Hit) -> bool:
+        """Whether what is denied or doubted has no label: "a nodule, malignancy cannot be excluded"."""
+        if self.comma < len(self.mentions):
+            return False
+        words = self.tokens.words[max(self.comma_at + 1, hit.first - _SHORT) : hit.first]
+        return self.comma_at >= hit.first - _SHORT and any(
+            len(word) > 3 and word.isalpha() and word not in _ASIDES and not word.endswith("ly")
+            for word in words
+        )
 
     def _mark_after(self, mention: Mention, hit: Hit, assertion: str) -> None:
         role = mention.item.role if mention.item is not None else "finding"
@@ -344,6 +376,7 @@ _HANDLERS = {
     "break": Sweep.on_clause,
     "and_the": Sweep.on_and_the,
     "affirm": Sweep.on_affirm,
+    "category": Sweep.on_category,
     "with": Sweep.on_with,
     "comma_with": Sweep.on_comma_with,
     "verb": Sweep.on_verb,

@@ -13,7 +13,14 @@ __all__ = ["Gate"]
 _LONG_CLUSTER = re.compile(r"[bcdfghjklmnpqrstvwxz]{5,}")
 _LETTER = re.compile(r"[^\W\d_]")
 _LATIN = re.compile(r"[a-zà-öø-ÿāăąćčďđęěğīıłńňőřśşšťůűźżž]", re.IGNORECASE)
+_CODE_SIGNS = ("{", "()", "def ", "function", "#include", "import ", "<", "SELECT", "console", "=>", "http")
+_CODE = re.compile(
+    r"\bdef \w+\(|\bfunction\b \w*\(|#include\b|^\s*(?:import|from) \w+(?: import| as|$)"
+    r"|</?(?:html|body|div|script|xml|table)\b|\bSELECT\b.+\bFROM\b|console\.log|=>|\w\(\)\s*[{;:]"
+    r"|^\s*[{\[]\s*\"\w+\"\s*:|^\s*https?://\S+\s*$"
+)
 _SAMPLE = 4000  # words looked at: enough to know a language, whatever the length
+_HEAD = 2000  # characters searched for the marks of code
 _SPELLED = 50  # unknown words that may be read as misspellings before a text counts as noise
 _LABEL_ROLES = ("finding", "descriptor")
 
@@ -46,7 +53,7 @@ class Gate:
         """
         sample = words[:_SAMPLE]
         n_words = sum(map(str.isalpha, sample))
-        if not n_words:
+        if not n_words or _is_code(text.text[:_HEAD]):
             return "empty" if not text.text.strip() else "garbage"
         if not text.text.isascii() and _foreign_script(text.text[:20_000]):
             return "not_english"
@@ -112,6 +119,10 @@ def _foreign_script(text: str) -> bool:
         return False
     latin = sum(1 for letter in letters if _LATIN.match(letter))
     return latin * 10 < len(letters) * 7
+
+
+def _is_code(text: str) -> bool:
+    return any(sign in text for sign in _CODE_SIGNS) and _CODE.search(text) is not None
 
 
 def _unpronounceable(word: str) -> bool:

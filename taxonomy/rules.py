@@ -191,6 +191,9 @@ class RuleBook:
                 anchor = anchor or fact.mention
             elif fact.dimension == rule.system_dimension:
                 anchor = anchor or fact.mention
+                child = self.labels[fact.dimension, fact.label].pediatric
+                if child is not None and (rule.dimension, child) in self.labels:
+                    out.append(fact._replace(dimension=rule.dimension, label=child))
             else:
                 out.append(fact)
         if not sited:

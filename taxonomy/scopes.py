@@ -73,11 +73,13 @@ class Scopes:
         self.other: Hit | None = None
         self.sentence_has_ultrasound = False
         self.last_ultrasound = -99
+        self.comma_at = -99
         self.new_clause()
 
     # ---- scopes -------------------------------------------------------------------------------------------
 
     def new_clause(self) -> None:
+        self.clause = len(self.mentions)
         self.negation: Hit | None = None
         self.negation_limit = 1 << 60
         self.suspended = False
@@ -140,8 +142,17 @@ class Scopes:
         self.new_clause()
 
     def on_clause(self, index: int, hit: Hit) -> None:
-        del index, hit
-        self.new_clause()
+        del hit
+        if not self._aside(index):
+            self.new_clause()
+
+    def _aside(self, index: int) -> bool:
+        """ "A hydrocele, however, was not seen": a word between commas inside one clause."""
+        around = self.hits[index - 1 : index] + self.hits[index + 1 : index + 2]
+        if len(around) < 2 or any("comma" not in hit.mark.cues for hit in around):
+            return False
+        following = self.hits[index + 2] if index + 2 < len(self.hits) else None
+        return following is not None and (_looks_back(following) or "verb" in following.mark.cues)
 
     def on_colon(self, index: int, hit: Hit) -> None:
         del index, hit
@@ -217,6 +228,7 @@ class Scopes:
             self.preposition = len(self.mentions)
 
     def on_comma(self, index: int, hit: Hit) -> None:
+        self.comma_at = hit.first
         self.landmark = None
         self.hypothesis = None
         self.past_adverb = None

@@ -22,6 +22,8 @@ from usds.taxonomy.fuzzy import MIN_LENGTH
 from usds.taxonomy.source import Source, TaxonomyError, parse_source, read_source
 from usds.taxonomy.udt import Taxonomy, build_taxonomy, bundled_names, load_taxonomy
 
+_GROUPS = ("synonyms", "variants", "misspellings", "abbreviations", "implied", "regions")
+
 __all__ = ["Finding", "json_schema", "validate_taxonomy"]
 
 
@@ -136,9 +138,11 @@ def _neighbours(taxonomy: Taxonomy) -> Iterator[Problem]:
 def _dangling(document: Document) -> Iterator[Problem]:
     """Rules about labels that this taxonomy does not have: they do nothing."""
     names = {(d.name, label.name) for d in document.dimensions for label in d.labels}
+    organs = document.pediatric.dimension if document.pediatric is not None else None
     for i, dimension in enumerate(document.dimensions):
         for j, label in enumerate(dimension.labels):
-            if label.pediatric is not None and (dimension.name, label.pediatric) not in names:
+            counterpart = label.pediatric
+            if counterpart is not None and (organs or dimension.name, counterpart) not in names:
                 path = ("dimensions", i, "labels", j, "pediatric")
                 yield f"'{label.name}' has an unknown pediatric counterpart '{label.pediatric}'", path
     for k, compound in enumerate(document.compounds):
@@ -148,11 +152,57 @@ def _dangling(document: Document) -> Iterator[Problem]:
         missing = [key for key in (*rule.all, *rule.add, *rule.drop) if key not in names]
         if missing:
             yield f"rule '{rule.id}' is about the unknown label '{missing[0][1]}'", ("combinations", k)
+    yield from _dangling_sites(document, names)
+    yield from _dangling_forms(document, names)
     if document.normal is not None and (document.normal.dimension, document.normal.label) not in names:
         yield (
             f"the unknown label '{document.normal.label}' cannot mean normal appearance",
             ("normal", "label"),
         )
+
+
+def _dangling_sites(document: Document, names: set[tuple[str, str]]) -> Iterator[Problem]:
+    """Sites and the pediatric override: labels that do not exist."""
+    sites = {d.name for d in document.dimensions if d.role == "site"}
+    systems = {d.name for d in document.dimensions if d.role == "system"}
+    for k, rule in enumerate(document.sites):
+        for key in ("keep", "drop"):
+            for label in getattr(rule, key) or ():
+                if not any((dimension, label) in names for dimension in sites | systems):
+                    yield f"site rule '{rule.id}' names the unknown label '{label}'", ("sites", k, key)
+        if rule.system is not None and not any((dimension, rule.system) in names for dimension in systems):
+            yield f"site rule '{rule.id}' names the unknown system '{rule.system}'", ("sites", k, "system")
+    override = document.pediatric
+    if override is None:
+        return
+    if (override.system_dimension, override.system) not in names:
+        text = f"the pediatric override names the unknown label '{override.system}': it does nothing"
+        yield text, ("pediatric", "system")
+    for label in override.infant_only:
+        if (override.dimension, label) not in names:
+            yield f"the pediatric override names the unknown label '{label}'", ("pediatric", "infant_only")
+
+
+def _dangling_forms(document: Document, names: set[tuple[str, str]]) -> Iterator[Problem]:
+    """Forms that also state a label of another dimension which does not exist."""
+    for i, dimension in enumerate(document.dimensions):
+        for j, label in enumerate(dimension.labels):
+            for group in _GROUPS:
+                for k, form in enumerate(getattr(label, group)):
+                    path = ("dimensions", i, "labels", j, group, k)
+                    yield from _dangling_also(form.also, form.text, path, names)
+            for part, forms in label.substructures.items():
+                for k, form in enumerate(forms):
+                    path = ("dimensions", i, "labels", j, "substructures", part, k)
+                    yield from _dangling_also(form.also, form.text, path, names)
+
+
+def _dangling_also(
+    also: dict[str, str], text: str, path: tuple[str | int, ...], names: set[tuple[str, str]]
+) -> Iterator[Problem]:
+    for key in also.items():
+        if key not in names:
+            yield f"'{text}' also states the unknown label '{key[1]}' ({key[0]})", path
 
 
 def json_schema() -> str:
