@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import Final
+from typing import Any, Final, cast
 
 import pyarrow as pa
 import pyarrow.dataset as pads
@@ -14,12 +13,14 @@ import pyarrow.parquet as pq
 from usds.curation.audit_types import Finding, mask
 from usds.curation.deid.harvest import IdentifierIndex, Matcher
 from usds.schemas.dataset import INFO, Dataset
+from usds.schemas.files import read_json
 
 __all__ = ["TextAuditor", "patterns_in"]
 
 _KEYED: Final = re.compile(r"[a-z2-7]{26}")
 _CODED: Final = re.compile(r"[A-Za-z0-9_ .,+()/<>=&%'-]{0,80}")
 _MARK: Final = re.compile(r"\[(REMOVED|DATE|AGE|[A-Z]+)\]")
+_HASH: Final = re.compile(r"[0-9a-f]{12,64}|[a-z2-7]{16,26}")
 _BATCH: Final = 20_000
 
 # Written apart from the scrubber's patterns on purpose: two hands err differently.
@@ -141,10 +142,10 @@ class TextAuditor:
         root = self._dataset.root
         paths = [root / INFO, *root.glob("manifests/*.json"), *root.glob("annotations/**/*.json")]
         for path in sorted(path for path in paths if path.is_file()):
-            self.strings += 1
-            text = path.read_text("utf-8", "replace")
-            for klass, value in patterns_in(re.sub(r"[0-9a-f]{12,64}|[a-z2-7]{16,26}", " ", text)):
-                yield Finding(klass, _place(path, root), mask(value))
+            for value in _leaves(read_json(path)):
+                self.strings += 1
+                if not _HASH.fullmatch(value):
+                    yield from self._judge(path.relative_to(root).as_posix(), value, self._all)
 
     def _judge(self, place: str, value: str, matcher: Matcher | None) -> Iterator[Finding]:
         shown = _MARK.sub(lambda mark: " " * len(mark.group()), value)
@@ -197,5 +198,13 @@ def _subjects(dataset: Dataset) -> Mapping[str, str]:
     return found
 
 
-def _place(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix()
+def _leaves(value: Any) -> Iterator[str]:
+    """Every string value in a JSON document; its keys are code, its numbers settings and counts."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for inner in cast("dict[str, Any]", value).values():
+            yield from _leaves(inner)
+    elif isinstance(value, list):
+        for inner in cast("list[Any]", value):
+            yield from _leaves(inner)

@@ -173,7 +173,9 @@ def _add_other(forms: Forms, value: str, klass: str) -> None:
     parts = _parts(value)
     if len(parts) <= _FREE_TEXT:
         whole = "".join(parts)
-        forms.put(whole, klass, strong=not all(is_domain_word(p) for p in parts) and not _is_chance(whole))
+        # "US KIDNEY" in a private tag names an examination; "ROSE WHITE" may name a person
+        everyday = all(is_word(p) for p in parts) and any(len(p) > 1 and is_domain_word(p) for p in parts)
+        forms.put(whole, klass, strong=not everyday and not _is_chance(whole))
         if len(parts) == 2 and any(map(_is_long, parts)):
             forms.put(parts[1] + parts[0], klass, strong=not all(is_word(part) for part in parts))
     for part in parts:
