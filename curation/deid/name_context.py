@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final, Literal
 
-from usds.curation.deid.words import given_names, is_domain_word, is_name, lookup, surnames
+from usds.curation.deid.words import given_names, is_domain_word, is_name, is_rare, lookup, surnames
 
 __all__ = ["Token", "names_in_context", "text_style"]
 
@@ -87,6 +87,8 @@ def names_in_context(tokens: list[Token], text: str, style: Style) -> None:
     for index, token in enumerate(tokens):
         if token.is_letter_word:
             context.after_cue(index)
+    context.after_initials()
+    context.before_ages()
     context.beside_names()
     context.before_places()
 
@@ -136,37 +138,62 @@ class _Context:
         label : bool
             A comma may stand inside the name ("Smith, John").
         """
-        taken = 0
+        taken, certain = 0, sure
         while index < len(self._tokens) and taken < _MAX_NAME:
             token = self._tokens[index]
-            if not self._adjacent(index, comma=label):
+            if not self._adjacent(index, comma=label) and not self._continues(index, taken):
                 break
-            if not self._may_be_name(index, sure=sure and taken == 0, label=label):
+            second = certain and taken == 1 and self._ends_name(index)
+            if not self._may_be_name(index, sure=sure or second, label=label):
                 break
+            # An initial does not use up the certainty that a name stands here.
+            sure = sure and len(token.folded) == 1
             if token.folded not in _cues("titles"):
                 token.removed = not token.covered
                 taken += 1
             index += 1
 
+    def _ends_name(self, index: int) -> bool:
+        """Whether behind a token comes what cannot go on with a phrase of the picture."""
+        token = self._tokens[index]
+        if _is_everyday(token) or index + 1 >= len(self._tokens):
+            return not _is_everyday(token)
+        after = self._tokens[index + 1]
+        between = self._text[token.end : after.start].strip()
+        return bool(between) or not after.is_letter_word or after.folded in _cues("stop") or after.covered
+
+    def _continues(self, index: int, taken: int) -> bool:
+        """ "Dr. Smith, John": one given name behind a comma."""
+        token = self._tokens[index]
+        likely = (
+            not token.known or is_rare(token.folded) or (is_name(token.folded) and not _is_everyday(token))
+        )
+        return taken == 1 and likely and self._adjacent(index, comma=True)
+
     def _may_be_name(self, index: int, *, sure: bool, label: bool) -> bool:
         token = self._tokens[index]
         if not token.is_letter_word or token.covered or not token.known:
             return token.is_letter_word
+        if len(token.folded) == 1 and self._has_stop(token):
+            return sure or label or self._next_is_name(index)
         if token.fixed or (token.folded in _cues("stop") and not self._is_named_stop(index)):
             return False
         if token.folded in _cues("titles") or len(token.folded) == 1:
             return self._next_is_name(index) or label
         if token.folded in _cues("particles"):
             return self._next_is_name(index)
-        return self._reads_as_name(token, sure=sure, label=label)
+        return self._reads_as_name(index, sure=sure, label=label)
 
-    def _reads_as_name(self, token: Token, *, sure: bool, label: bool) -> bool:
+    def _reads_as_name(self, index: int, *, sure: bool, label: bool) -> bool:
         """Whether a word of the language is a name here, by its letter case and the name lists."""
+        token = self._tokens[index]
         if sure:
-            return not (label and is_domain_word(token.folded) and not token.capital)
+            plain = label and is_domain_word(token.folded) and not token.capital
+            return not plain or is_rare(token.folded) or self._next_is_name(index, comma=True)
         if self._style == "mixed" and token.capital:
             return not token.text.isupper() or is_name(token.folded)
-        return is_name(token.folded) and not (self._style == "mixed" and _is_everyday(token))
+        likely = is_name(token.folded) or is_rare(token.folded)
+        return likely and not (self._style == "mixed" and _is_everyday(token))
 
     def _is_named_stop(self, index: int) -> bool:
         """ "Rose May": a word like "may" with a capital right behind a name."""
@@ -174,8 +201,8 @@ class _Context:
         ordinary = self._style in ("mixed", "title")
         return ordinary and token.capital and before.removed and is_name(token.folded)
 
-    def _next_is_name(self, index: int) -> bool:
-        if index + 1 >= len(self._tokens) or not self._adjacent(index + 1, comma=False):
+    def _next_is_name(self, index: int, *, comma: bool = False) -> bool:
+        if index + 1 >= len(self._tokens) or not self._adjacent(index + 1, comma=comma):
             return False
         after = self._tokens[index + 1]
         if not after.is_letter_word or after.folded in _cues("stop") or after.fixed:
@@ -197,6 +224,51 @@ class _Context:
         if "." in between and len(before.folded) > 4 and before.folded not in _cues("titles"):
             return False
         return len(between) <= 4 and all(char in allowed for char in between)
+
+    def after_initials(self) -> None:
+        """ "J. Costa": a single letter with a stop, and a word that is a name."""
+        for index in range(len(self._tokens) - 1):
+            one, two = self._tokens[index], self._tokens[index + 1]
+            if len(one.folded) != 1 or not one.is_letter_word or not self._has_stop(one):
+                continue
+            cased = self._style != "mixed" or (one.capital and two.capital and not two.text.isupper())
+            likely = not two.known or (is_name(two.folded) and not _is_everyday(two))
+            if (
+                cased
+                and likely
+                and two.is_letter_word
+                and not two.fixed
+                and self._adjacent(index + 1, comma=False)
+            ):
+                one.removed, two.removed = not one.covered, not two.covered
+
+    def before_ages(self) -> None:
+        """ "Hill, 62-year-old patient": what opens a sentence before an age is a name."""
+        for index in range(1, len(self._tokens) - 1):
+            if self._tokens[index].text.isdigit() and self._tokens[index + 1].folded in (
+                "year",
+                "years",
+                "yo",
+                "y",
+            ):
+                self._opens_sentence(index)
+
+    def _opens_sentence(self, index: int) -> None:
+        back = index - 1
+        while back >= 0 and index - back <= 3 and self._adjacent(back + 1, comma=True):
+            one = self._tokens[back]
+            name = one.covered or not one.known or len(one.folded) == 1 or is_name(one.folded)
+            name = name or is_rare(one.folded)
+            if not one.is_letter_word or one.folded in _cues("stop") or not name:
+                return
+            back -= 1
+        between = self._text[self._tokens[back].end : self._tokens[back + 1].start] if back >= 0 else "."
+        if index - back > 1 and any(char in between for char in ".!?\n()"):
+            for one in self._tokens[back + 1 : index]:
+                one.removed = not one.covered
+
+    def _has_stop(self, token: Token) -> bool:
+        return self._text[token.end : token.end + 1] == "."
 
     # -- neighbours ---------------------------------------------------------------------------------
 
@@ -227,7 +299,9 @@ class _Context:
             return
         if token.folded in _cues("stop") or token.folded in _cues("titles"):
             return
-        initial = len(token.folded) == 1 and (self._style != "lower" or before) and token.folded not in "ai"
+        initial = len(token.folded) == 1 and (
+            self._has_stop(token) or (token.capital and token.folded not in "ai")
+        )
         suffix = not before and token.folded in _cues("suffixes")
         fits = (
             token.capital
@@ -259,19 +333,32 @@ class _Context:
     # -- places -------------------------------------------------------------------------------------
 
     def before_places(self) -> None:
-        """Capitalised words right before "Hospital" or "Clinic" name the place."""
-        if self._style != "mixed":
-            return
+        """Words right before "Hospital" or "Clinic" name the place: capitalised ones, else names."""
         for index, token in enumerate(self._tokens):
-            if token.folded in _cues("places") and token.capital:
-                back = index - 1
-                while back >= 0 and index - back <= 4 and self._adjacent(back + 1, comma=False):
-                    one = self._tokens[back]
-                    if not one.capital or one.fixed:
-                        break
-                    if one.folded not in _cues("generic") and len(one.folded) > 1:
-                        one.removed = not one.covered
-                    back -= 1
+            if (
+                token.folded == "klinikum"
+                and index + 1 < len(self._tokens)
+                and self._adjacent(index + 1, comma=False)
+            ):
+                self._take(index + 1, sure=True)
+            elif token.folded in _cues("places") and (token.capital or self._style != "mixed"):
+                self._place_before(index)
+
+    def _place_before(self, index: int) -> None:
+        for back in range(index - 1, max(-1, index - 5), -1):
+            one = self._tokens[back]
+            if one.fixed or not self._adjacent(back + 1, comma=False) or not one.is_letter_word:
+                return
+            if one.folded in _cues("generic") or len(one.folded) == 1:
+                continue
+            named = (
+                one.capital
+                if self._style == "mixed"
+                else is_name(one.folded) and not is_domain_word(one.folded)
+            )
+            if not named or one.folded in _cues("stop"):
+                return
+            one.removed = not one.covered
 
 
 def _is_everyday(token: Token) -> bool:

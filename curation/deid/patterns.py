@@ -86,7 +86,8 @@ def _month_patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
         rf"|(?:{every})(?![a-z])\.?[ ]?(?:19|20)\d{{2}}(?!\d)"
         rf"|(?:19|20)\d{{2}}{gap}(?:{every})(?![a-z]){gap}{day}"
         rf"|(?:on|dated|since|until|at)[ ](?:the[ ])?"
-        rf"((?:{every})[ .]{{1,2}}{day}|{day}[ ](?:of[ ])?(?:{every}))(?![a-z\d])"
+        rf"((?:{every})[ .]{{1,2}}{day}(?:{gap}{year})?|"
+        rf"{day}[ ](?:of[ ])?(?:{every})(?:{gap}{year})?)(?![a-z\d])"
         rf"|{nth}[ ](?:of[ ])?(?:{every})(?![a-z])|(?:{every})[ ]{nth}(?![a-z]))"
     )
     return re.compile(named), re.compile(loose)
@@ -159,7 +160,9 @@ _MAIL = re.compile(r"(?<![\w.+-])[\w.+'-]{1,64}[ ]?@[ ]?[\w-]{1,63}(?:\.[\w-]{1,
 _URL = re.compile(
     r"(?:https?://|ftp://|www\.)[^\s<>\"]{1,2000}|(?<![\w.@-])[\w-]{2,63}\.(?:com|org|net|edu|gov|int|info|de|uk|fr|it|es|nl|ch|at|pl|cn|jp|in|br)\b(?:/[^\s<>\"]{0,500})?"
 )
-_PHONE = re.compile(r"(?<![\w.,/-])[(+]{0,2}\d{1,4}(?:[ ]?[)/]?[ ./()-]{0,2}\d{1,5}){1,7}(?![\w])")
+_PHONE = re.compile(
+    r"(?<![\w.,/-])[(+]{0,2}\d{1,4}(?:[ ]?[)/]?[ ./()-]{0,2}\d{1,5}){1,7}(?:[ ]?(?:x|ext\.?)[ ]?\d{1,6})?(?![\w])"
+)
 _GROUP = re.compile(r"\d+")
 
 
@@ -317,6 +320,11 @@ def _address_patterns() -> tuple[re.Pattern[str], ...]:
             r"){1,4}\d{1,4}\b|(?<!\d)\d{1,4},?[ ](?:rue|boulevard|avenue|chemin|place"
             r")[ ](?:[a-z'-]{1,20}[ ]?){1,4}"
         ),
+        re.compile(
+            r"(?:\b(?:address|adresse|anschrift|domicile)[ ]{0,2}:|\b(?:lives|living|resides|residing|resident)[ ]"
+            r"(?:at|in|of)\b)([^\n;:]{3,120}?)(?=(?<![ ][a-z]{2})(?<![ ][a-z])\.[ ](?!\d)|[.]?$|\n|;)",
+            re.MULTILINE,
+        ),
         re.compile(r"\bp\.?[ ]?o\.?[ ]box[ ]\d{1,6}\b"),
         re.compile(r"\b(?:apt|suite|unit|flat)\.?[ ]#?\d{1,5}[a-z]?\b"),
         re.compile(r"(?<![a-z\d])[a-z]{2}[ ]\d{5}(?:-\d{4})?(?!\d)"),
@@ -327,8 +335,8 @@ def _address_patterns() -> tuple[re.Pattern[str], ...]:
 def _addresses(text: str) -> Iterator[Span]:
     for pattern in _address_patterns():
         for match in pattern.finditer(text):
-            start = match.start()
-            yield Span(start, start + len(match.group().rstrip(" ,.")), "address")
+            start = match.start(match.lastindex or 0)
+            yield Span(start, match.start() + len(match.group().rstrip(" ,.")), "address")
 
 
 _AGE = re.compile(

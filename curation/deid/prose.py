@@ -28,6 +28,10 @@ _TOKEN = re.compile(r"[^\W\d_]+(?:['’ʼ`´][^\W\d_]+)*|\d+(?:[.,]\d+)*|\[[A-Z]
 _SPACE = re.compile(r"[^\S\n]+")
 _JOINT = re.compile(r"[\s.,;:'’^/&()-]{0,3}")
 _REMOVED: Final = "[REMOVED]"
+_ACCENTED: Final = frozenset(
+    {"cafe", "naive", "facade", "fete", "role", "preeclampsia", "coordinate", "resume"}
+)
+_LIGATURES: Final = {0xFB00: "ff", 0xFB01: "fi", 0xFB02: "fl", 0xFB03: "ffi", 0xFB04: "ffl", 0xAD: ""}
 _PRIORITY: Final = {"harvest": 0, "date": 1, "age": 2, "time": 3}
 
 
@@ -150,7 +154,10 @@ class Scrubber:
         if len(folded) == 1:
             return folded.isascii() or folded in "μµαβγδω"
         if folded in self._words or is_word(folded):
-            return True
+            # English writes no accents: "Löwer" is not "lower".
+            return (
+                token.text.replace("’", "'").isascii() or folded in _ACCENTED or not _has_accent(token.text)
+            )
         # Abbreviations of two to four consonants name nobody: "TTN", "SPL".
         return (
             token.text.isupper()
@@ -215,11 +222,17 @@ def _know_acronyms(tokens: list[Token]) -> None:
 
 def _clean(text: str) -> str:
     """One writing for the same characters; control characters and runs of spaces become one space."""
-    normal = unicodedata.normalize("NFC", text.encode("utf-8", "replace").decode("utf-8"))
+    normal = unicodedata.normalize(
+        "NFC", text.translate(_LIGATURES).encode("utf-8", "replace").decode("utf-8")
+    )
     kept = "".join(
         " " if unicodedata.category(c) in ("Cc", "Cf", "Co", "Cn") and c != "\n" else c for c in normal
     )
     return _SPACE.sub(" ", kept)
+
+
+def _has_accent(text: str) -> bool:
+    return any(unicodedata.combining(char) for char in unicodedata.normalize("NFD", text))
 
 
 def _apply(text: str, tokens: list[Token], spans: list[Span]) -> Scrubbed:

@@ -22,6 +22,7 @@ __all__ = [
     "given_names",
     "is_domain_word",
     "is_name",
+    "is_rare",
     "is_word",
     "lookup",
     "surnames",
@@ -59,7 +60,20 @@ def _lines(name: str) -> list[str]:
 
 @cache
 def _words() -> frozenset[str]:
-    return frozenset(_lines("english")).union(_lines("medical"))
+    return _common_words().union(_english()[1])
+
+
+@cache
+def _common_words() -> frozenset[str]:
+    return frozenset(_english()[0]).union(_lines("medical"))
+
+
+@cache
+def _english() -> tuple[list[str], list[str]]:
+    """Words that every dictionary has, and rare ones."""
+    lines = _lines("english")
+    cut = lines.index("#rare")
+    return lines[1:cut], lines[cut + 1 :]
 
 
 @cache
@@ -83,6 +97,11 @@ def surnames(limit: int | None = None) -> frozenset[str]:
 def is_name(token: str) -> bool:
     """Whether a folded token is a given name or a frequent surname; it may be a word too (long, white)."""
     return token in given_names() or token in surnames(COMMON_SURNAMES)
+
+
+def is_rare(token: str) -> bool:
+    """Whether a token is a word that few texts hold: beside a name it is more likely one itself."""
+    return token.isalpha() and token not in _common_words()
 
 
 def is_domain_word(token: str) -> bool:
