@@ -11,18 +11,12 @@ from __future__ import annotations
 from usds.taxonomy.document import CompoundEntry
 from usds.taxonomy.lexicon import Hit
 from usds.taxonomy.normalise import Tokens
-from usds.taxonomy.scopes import Mention, Normality, Scopes
+from usds.taxonomy.scopes import SHORT, Mention, Normality, Scopes
 
 __all__ = ["Mention", "Normality", "Sweep"]
 
-_ANSWER_ENDS = frozenset([".", ",", ";"])
-_ASIDES = frozenset(
-    ["which", "however", "therefore", "though", "it", "they", "this", "these", "and", "but", "also"]
-)
 _KEY_STARTS = frozenset([";", ".", ")"])
 _KEY_FILLERS = frozenset(["left", "right", "the", "distal", "proximal", "common", "normal", "upper", "lower"])
-_SHORT = 6  # tokens that a bare "not" reaches
-_DENIABLE = ("suspicio", "suspect", "suggesti", "concern", "worrisome", "questionable")
 
 
 class Sweep(Scopes):
@@ -202,18 +196,11 @@ class Sweep(Scopes):
     # ---- cues ---------------------------------------------------------------------------------------------
 
     def on_negation(self, index: int, hit: Hit) -> None:
-        if self._answers(hit):
+        if self.answers(hit):
             self.on_negation_after(index, hit)
             return
         self.end_negation()
         self.negation = hit
-
-    def _answers(self, hit: Hit) -> bool:
-        """ "Calcification: no." answers what stands before the colon."""
-        words = self.tokens.words
-        if not hit.first or words[hit.first - 1] != ":":
-            return False
-        return hit.last >= len(words) or words[hit.last] in _ANSWER_ENDS
 
     def on_category(self, index: int, hit: Hit) -> None:
         """A reporting category is stated, whatever it says about the finding."""
@@ -224,7 +211,7 @@ class Sweep(Scopes):
     def on_negation_short(self, index: int, hit: Hit) -> None:
         if self.negation is None or hit.first >= self.negation_limit:
             self.on_negation(index, hit)
-            self.negation_limit = hit.last + _SHORT
+            self.negation_limit = hit.last + SHORT
 
     def on_negation_prefix(self, index: int, hit: Hit) -> None:
         """ "Non-shadowing": the prefix denies the word that carries it and nothing after it."""
@@ -234,21 +221,11 @@ class Sweep(Scopes):
 
     def on_uncertain(self, index: int, hit: Hit) -> None:
         del index
-        if self._denied_doubt(hit):
+        if self.denied_doubt(hit):
             return
         self.end_doubt()
         self.doubt = hit
         self.landmark = None
-
-    def _denied_doubt(self, hit: Hit) -> bool:
-        """ "No suspicious mass", "no mass suspicious for carcinoma": the denial covers the doubt."""
-        negation = self.negation
-        if negation is None or self.suspended or hit.first >= self.negation_limit:
-            return False
-        words = self.tokens.words
-        if not any(word.startswith(_DENIABLE) for word in words[hit.first : hit.last]):
-            return False
-        return "," not in words[max(negation.last, hit.first - _SHORT) : hit.first]
 
     def on_uncertain_list(self, index: int, hit: Hit) -> None:
         self.on_uncertain(index, hit)
@@ -265,6 +242,15 @@ class Sweep(Scopes):
     def on_hypothesis(self, index: int, hit: Hit) -> None:
         del index
         self.hypothesis = hit
+
+    def on_generic(self, index: int, hit: Hit) -> None:
+        """ "An abscess can mimic a tumour" is about no image; "the cyst can mimic" is about this."""
+        start = self.sentence_starts[-1]
+        subject = self.mentions[self.subject :]
+        if subject and (subject[0].first == start or self.tokens.words[start] in ("a", "an")):
+            for mention in subject:
+                mention.assertion = "other"
+        self.on_hypothesis(index, hit)
 
     def on_landmark(self, index: int, hit: Hit) -> None:
         del index
@@ -286,7 +272,7 @@ class Sweep(Scopes):
 
     def on_after(self, hit: Hit, assertion: str) -> None:
         """A cue that stands after its finding: look back over the subject of the clause."""
-        if self._other_subject(hit):
+        if self.other_subject(hit):
             return
         start = (
             self.subject
@@ -302,16 +288,6 @@ class Sweep(Scopes):
             start, stop = len(self.mentions) - 1, len(self.mentions)
         for mention in self.mentions[start:stop]:
             self._mark_after(mention, hit, assertion)
-
-    def _other_subject(self, hit: Hit) -> bool:
-        """Whether what is denied or doubted has no label: "a nodule, malignancy cannot be excluded"."""
-        if self.comma < len(self.mentions):
-            return False
-        words = self.tokens.words[max(self.comma_at + 1, hit.first - _SHORT) : hit.first]
-        return self.comma_at >= hit.first - _SHORT and any(
-            len(word) > 3 and word.isalpha() and word not in _ASIDES and not word.endswith("ly")
-            for word in words
-        )
 
     def _mark_after(self, mention: Mention, hit: Hit, assertion: str) -> None:
         role = mention.item.role if mention.item is not None else "finding"
@@ -338,9 +314,13 @@ class Sweep(Scopes):
 
     def on_versus(self, index: int, hit: Hit) -> None:
         for mention in reversed(self.mentions[self.subject :]):
-            if hit.first - mention.last > _SHORT:
+            if hit.first - mention.last > SHORT:
                 break
-            if mention.item is not None and mention.item.role == "finding" and mention.assertion == "present":
+            beside = (
+                mention.last == hit.first and mention.item is not None and mention.item.role == "descriptor"
+            )
+            finding = mention.item is not None and mention.item.role == "finding"
+            if (finding or beside) and mention.assertion == "present":
                 mention.assertion = "uncertain"
                 mention.cue = (hit.first, hit.last)
         self.on_uncertain(index, hit)
@@ -371,6 +351,7 @@ _HANDLERS = {
     "history_adverb": Sweep.on_past_adverb,
     "family": Sweep.on_past,
     "hypothetical": Sweep.on_hypothesis,
+    "generic": Sweep.on_generic,
     "landmark": Sweep.on_landmark,
     "but": Sweep.on_clause,
     "break": Sweep.on_clause,

@@ -13,13 +13,19 @@ from usds.taxonomy.lexicon import Hit, Item
 from usds.taxonomy.normalise import Tokens
 from usds.taxonomy.udt import Form
 
-__all__ = ["Mention", "Normality", "Scopes"]
+__all__ = ["SHORT", "Mention", "Normality", "Scopes"]
 
+SHORT = 6  # tokens that a bare "not" reaches, and that a look back spans
 _NEAR = 3  # tokens between a verb and the cue it belongs to ("is no longer seen")
 _AHEAD = 14  # phrases that are looked at to see whether a list goes on
 _ABBREVIATED = frozenset(
     ["fig", "figs", "dr", "prof", "approx", "vs", "al", "ca", "cf", "resp", "st", "mr", "mrs"]
 )
+_ANSWER_ENDS = frozenset([".", ",", ";"])
+_ASIDES = frozenset(
+    ["which", "however", "therefore", "though", "it", "they", "this", "these", "and", "but", "also"]
+)
+_DENIABLE = ("suspicio", "suspect", "suggesti", "concern", "worrisome", "questionable")
 _LIST_ENDS = frozenset(
     ["period", "stop", "semicolon", "but", "break", "verb", "with", "comma_with", "negation"]
 )
@@ -265,6 +271,33 @@ class Scopes:
         self.conjunction = True
         self.suspended = False
         self.doubt_paused = False
+
+    def answers(self, hit: Hit) -> bool:
+        """ "Calcification: no." answers what stands before the colon."""
+        words = self.tokens.words
+        if not hit.first or words[hit.first - 1] != ":":
+            return False
+        return hit.last >= len(words) or words[hit.last] in _ANSWER_ENDS
+
+    def denied_doubt(self, hit: Hit) -> bool:
+        """ "No suspicious mass", "no mass suspicious for carcinoma": the denial covers the doubt."""
+        negation = self.negation
+        if negation is None or self.suspended or hit.first >= self.negation_limit:
+            return False
+        words = self.tokens.words
+        if not any(word.startswith(_DENIABLE) for word in words[hit.first : hit.last]):
+            return False
+        return "," not in words[max(negation.last, hit.first - SHORT) : hit.first]
+
+    def other_subject(self, hit: Hit) -> bool:
+        """Whether what is denied or doubted has no label: "a nodule, malignancy cannot be excluded"."""
+        if self.comma < len(self.mentions):
+            return False
+        words = self.tokens.words[max(self.comma_at + 1, hit.first - SHORT) : hit.first]
+        return self.comma_at >= hit.first - SHORT and any(
+            len(word) > 3 and word.isalpha() and word not in _ASIDES and not word.endswith("ly")
+            for word in words
+        )
 
     def list_goes_on(self, index: int) -> str:
         """The conjunction that ends the list after this comma, or an empty string."""
