@@ -117,7 +117,7 @@ def one_run(
 
 
 def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Mean over seeds with a 95 % Student interval (nothing with one seed), and the difference to plain CLIP."""
+    """Mean over seeds with a 95 % Student interval (none with one seed), and the difference to plain CLIP."""
     by_arm: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         by_arm[row["arm"]].append(row)

@@ -1,11 +1,11 @@
 """Simulated B-mode frames whose pixels carry their labels, and the dataset made of them.
 
 A reflectivity map (background and one lesion) is multiplied with random scatterers, convolved with a point
-spread function, enveloped and log-compressed: the convolution model of speckle (Bamber and Dickinson 1980). Every
-attribute moves pixels by an amount that survives 96 x 96: a lesion fills a fifth to a third of the width, its
-shape by axis ratio or lobes, its margin by a blur of a fifth of its radius, its echogenicity by 9 dB and more
-from the background, posterior acoustics by a band of 9 dB below it, calcifications and septations inside it,
-the organ by the grain and layering of the background.
+spread function, enveloped and log-compressed: the convolution model of speckle (Bamber and Dickinson
+1980). Every attribute moves pixels by an amount that survives 96 x 96: a lesion is a third to nearly half as
+wide as the frame, its shape differs by axis ratio or lobes, its margin by a blur of a third of its radius, its
+echogenicity by 10 dB and more from the background, posterior acoustics by a band of 9 dB and more,
+calcifications and septations are bright inside it, the organ is the grain of the background.
 """
 
 from __future__ import annotations
