@@ -15,6 +15,7 @@ from usds.taxonomy.scopes import SHORT, Mention, Normality, Scopes
 
 __all__ = ["Mention", "Normality", "Sweep"]
 
+_EXCLUSION = frozenset(["excluded", "ruled"])
 _KEY_STARTS = frozenset([";", ".", ")"])
 _KEY_FILLERS = frozenset(["left", "right", "the", "distal", "proximal", "common", "normal", "upper", "lower"])
 
@@ -117,7 +118,9 @@ class Sweep(Scopes):
         ):
             return False
         # "Findings suggestive of DVT: the popliteal vein" announces, it does not explain.
-        return at >= 2 and not words[at - 2].isalpha() and (words[at] == ":" or words[at - 2] in _KEY_STARTS)
+        if at < 2 or (words[at - 2].isalpha() and words[at - 2] != "and"):
+            return False
+        return words[at] == ":" or words[at - 2] in _KEY_STARTS
 
     def _site(self, assertion: str, cue: Hit | None) -> tuple[str, Hit | None]:
         """Sites are the topic: never denied, and not labelled where they only say where something else
@@ -286,14 +289,18 @@ class Sweep(Scopes):
         )
         if start >= len(self.mentions) > self.clause:
             start, stop = len(self.mentions) - 1, len(self.mentions)
+        # "A solid nodule cannot be excluded": the whole phrase is in doubt, its adjectives too.
+        descriptors = not _EXCLUSION.isdisjoint(self.tokens.words[hit.first : hit.last])
         for mention in self.mentions[start:stop]:
-            self._mark_after(mention, hit, assertion)
+            self._mark_after(mention, hit, assertion, descriptors)
 
-    def _mark_after(self, mention: Mention, hit: Hit, assertion: str) -> None:
+    def _mark_after(self, mention: Mention, hit: Hit, assertion: str, descriptors: bool) -> None:
         role = mention.item.role if mention.item is not None else "finding"
         if assertion == "negated" and role in ("site", "system"):
             return
-        if assertion == "uncertain" and role in ("site", "system", "descriptor"):
+        if assertion == "uncertain" and (
+            role in ("site", "system") or (role == "descriptor" and not descriptors)
+        ):
             return
         if assertion == "negated" and mention.assertion not in ("present", "history"):
             return

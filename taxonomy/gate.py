@@ -15,7 +15,7 @@ _LETTER = re.compile(r"[^\W\d_]")
 _LATIN = re.compile(r"[a-zà-öø-ÿāăąćčďđęěğīıłńňőřśşšťůűźżž]", re.IGNORECASE)
 _CODE_SIGNS = ("{", "()", "def ", "function", "#include", "import ", "<", "SELECT", "console", "=>", "http")
 _CODE = re.compile(
-    r"\bdef \w+\(|\bfunction\b \w*\(|#include\b|^\s*(?:import|from) \w+(?: import| as|$)"
+    r"\bdef \w+\(|\bfunction \w+\(|\bfunction\(|#include\b|^\s*(?:import|from) \w+(?: import| as|$)"
     r"|</?(?:html|body|div|script|xml|table)\b|\bSELECT\b.+\bFROM\b|console\.log|=>|\w\(\)\s*[{;:]"
     r"|^\s*[{\[]\s*\"\w+\"\s*:|^\s*https?://\S+\s*$"
 )
@@ -94,7 +94,7 @@ class Gate:
         reference = False
         for hit in hits:
             for cue in hit.mark.cues:
-                if cue == "other_modality" and first_other < 0:
+                if cue in ("other_modality", "other_guidance") and first_other < 0:
                     first_other = hit.first
                 elif cue == "reference" and first_other >= 0:
                     reference = True

@@ -76,7 +76,11 @@ def _whole(sweep: Sweep, index: int) -> bool:
     if noun == "attribute":
         return _attributes(hits, position) >= 2
     if noun == "site":
-        after, _ = _next_noun(hits, position + 1, hits[position].last, gap=1)
+        # "a normal left ventricle (LV) cavity size" is about one attribute
+        after, bracketed = "site", False
+        while after == "site":
+            after, position = _next_noun(hits, position + 1, hits[position].last, gap=1 + bracketed)
+            bracketed = after == "site"
         return after != "attribute"
     return _predicate(sweep, index)
 

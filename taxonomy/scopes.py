@@ -195,6 +195,7 @@ class Scopes:
             self.preposition = len(self.mentions)
         self.comma = len(self.mentions)
         self.pending_head = None
+        self.pending_modifier = None
         del hit
 
     def on_comma_with(self, index: int, hit: Hit) -> None:
