@@ -3,8 +3,8 @@
 A reflectivity map (background and one lesion) is multiplied with random scatterers, convolved with a point
 spread function, enveloped and log-compressed: the convolution model of speckle (Bamber and Dickinson
 1980). Every attribute moves pixels by an amount that survives 96 x 96: a lesion is a third to nearly half as
-wide as the frame, its shape differs by axis ratio or lobes, its margin by a blur of a third of its radius, its
-echogenicity by 10 dB and more from the background, posterior acoustics by a band of 9 dB and more,
+wide as the frame, its shape differs by axis ratio or lobes, its margin by a blur of a third of its radius,
+its echogenicity by 10 dB and more from the background, posterior acoustics by a band of 9 dB and more,
 calcifications and septations are bright inside it, the organ is the grain of the background.
 """
 
