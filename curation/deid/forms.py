@@ -99,9 +99,9 @@ def _add_name(forms: Forms, value: str, klass: str) -> None:
     for whole in parts:
         for other in parts:
             if other is not whole and len(whole) > 1:
-                strong = len(whole) >= MIN_STRONG and not everyday and not is_word(whole)
-                forms.put(other[0] + whole, klass, strong=strong)
-                forms.put(whole + other[0], klass, strong=strong)
+                for form in (other[0] + whole, whole + other[0]):
+                    strong = len(whole) > 2 and not everyday and not is_word(form)
+                    forms.put(form, klass, strong=strong)
     if _DIGIT.search(value):  # a pseudonym or an id typed as a name
         _add_code(forms, value, klass)
 

@@ -235,10 +235,14 @@ class FormIndex:
         ends = {end for _, end in stream.tokens}
         for index, (start, _) in enumerate(stream.tokens):
             forms = self._weak_by_head.get(stream.chars[start])
-            if forms is None or not (outside_area or _has_cue(stream, index)):
+            if forms is None:
                 continue
+            cued = outside_area or _has_cue(stream, index)
+            named = cued or _is_capital_in_prose(stream, start)
             for form in forms:
                 end = start + len(form)
+                if not (cued or (named and len(form) > 2 and self._weak[form] in _PEOPLE)):
+                    continue
                 if end in ends and stream.chars.startswith(form, start) and stream.unbroken(start, end):
                     yield stream.match(start, end, self._weak[form])
 
@@ -270,6 +274,17 @@ def _by_head(forms: dict[str, str], size: int) -> dict[str, list[str]]:
     for form in forms:
         found.setdefault(form[:size], []).append(form)
     return found
+
+
+_PEOPLE: Final = frozenset({"name", "staff"})
+
+
+def _is_capital_in_prose(stream: Stream, start: int) -> bool:
+    """A capital in the middle of a sentence: there "Brown" is no colour."""
+    text, at = stream.text, stream.places[start]
+    before = text[max(0, at - 3) : at].rstrip()
+    inside = bool(before) and (before[-1].islower() or before[-1] in ",")
+    return inside and text[at].isupper() and text[at + 1 : at + 2].islower()
 
 
 def _has_cue(stream: Stream, index: int) -> bool:

@@ -30,6 +30,8 @@ class Token:
         A pattern or a harvested identifier takes it already.
     known : bool
         A word, number or abbreviation.
+    soft : bool
+        Known by its shape only (an abbreviation, a misspelling): a neighbour can make it a name.
     fixed : bool
         Part of a medical term: no neighbour makes it a name.
     removed : bool
@@ -41,6 +43,7 @@ class Token:
     folded: str
     covered: bool = False
     known: bool = True
+    soft: bool = False
     fixed: bool = False
     removed: bool = False
 
@@ -172,7 +175,7 @@ class _Context:
 
     def _may_be_name(self, index: int, *, sure: bool, label: bool) -> bool:
         token = self._tokens[index]
-        if not token.is_letter_word or token.covered or not token.known:
+        if not token.is_letter_word or token.covered or not token.known or token.soft:
             return token.is_letter_word
         if len(token.folded) == 1 and self._has_stop(token):
             return sure or label or self._next_is_name(index)
@@ -276,7 +279,9 @@ class _Context:
         """Initials, particles and names that are words too, beside a name that is none."""
         tokens = self._tokens
         for index in range(1, len(tokens)):
-            if self._is_surely_name(tokens[index - 1]) and self._adjacent(index, comma=False):
+            # "Smith, Grace" ends where a name may end; "Smith, long axis" goes on.
+            comma = not _is_everyday(tokens[index]) and self._ends_name(index)
+            if self._is_surely_name(tokens[index - 1]) and self._adjacent(index, comma=comma):
                 self._follow(index, before=False)
         for index in range(len(tokens) - 2, -1, -1):
             if self._is_surely_name(tokens[index + 1]) and self._adjacent(index + 1, comma=True):
@@ -287,11 +292,9 @@ class _Context:
     def _is_surely_name(self, token: Token) -> bool:
         if not token.removed or token.fixed:
             return False
-        return (
-            token.folded in given_names()
-            or token.folded in surnames()
-            or (token.known and is_name(token.folded))
-        )
+        if self._style == "mixed" and token.capital and not token.text.isupper():
+            return True
+        return token.folded in given_names() or token.folded in surnames() or not token.known
 
     def _follow(self, index: int, *, before: bool) -> None:
         token = self._tokens[index]
@@ -303,16 +306,16 @@ class _Context:
             self._has_stop(token) or (token.capital and token.folded not in "ai")
         )
         suffix = not before and token.folded in _cues("suffixes")
-        fits = (
-            token.capital
-            if self._style == "mixed"
-            else self._style != "title" or not is_domain_word(token.folded)
-        )
-        name = (
-            fits and is_name(token.folded) and not (before and self._style != "mixed" and _is_everyday(token))
-        )
-        if initial or suffix or name:
+        if initial or suffix or token.soft or self._is_name_here(token, before=before):
             token.removed = True
+
+    def _is_name_here(self, token: Token, *, before: bool) -> bool:
+        """Whether a word beside a name is one too: by its capital, else by the lists."""
+        if self._style == "mixed":
+            return token.capital and (is_name(token.folded) or is_rare(token.folded))
+        if self._style == "title" or before:
+            return (is_name(token.folded) or is_rare(token.folded)) and not _is_everyday(token)
+        return is_name(token.folded) or is_rare(token.folded)
 
     def _pairs(self) -> None:
         """A given name and a surname that both are words, both with a capital: "Grace Young"."""

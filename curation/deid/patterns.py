@@ -161,7 +161,8 @@ _URL = re.compile(
     r"(?:https?://|ftp://|www\.)[^\s<>\"]{1,2000}|(?<![\w.@-])[\w-]{2,63}\.(?:com|org|net|edu|gov|int|info|de|uk|fr|it|es|nl|ch|at|pl|cn|jp|in|br)\b(?:/[^\s<>\"]{0,500})?"
 )
 _PHONE = re.compile(
-    r"(?<![\w.,/-])[(+]{0,2}\d{1,4}(?:[ ]?[)/]?[ ./()-]{0,2}\d{1,5}){1,7}(?:[ ]?(?:x|ext\.?)[ ]?\d{1,6})?(?![\w])"
+    r"(?<![\w.,/-])[(+]{0,2}\d{1,4}(?:[ ]?[)/]?[ ./()-]{0,2}\d{1,5}){1,7}"
+    r"(?:[ ]?(?:x|ext\.?)[ ]?\d{1,6})?(?![\w])"
 )
 _GROUP = re.compile(r"\d+")
 
@@ -183,7 +184,7 @@ def _phones(text: str) -> Iterator[Span]:
 @cache
 def _phone_cues() -> re.Pattern[str]:
     cues = "|".join(lookup("patterns")["phone_cues"])
-    return re.compile(rf"\b(?:{cues})\b[ .:#]{{0,3}}(?:no|number|nr)?[ .:#]{{0,3}}$")
+    return re.compile(rf"\b(?:{cues})\b[ .:#,]{{0,3}}(?:no|number|nr|is)?[ .:#,]{{0,3}}$")
 
 
 def _has_phone_cue(text: str, at: int) -> bool:
@@ -251,11 +252,19 @@ def _ids(text: str) -> Iterator[Span]:
         if match.end() - match.start() > 5 or not _unit_follows(text, match.end()):
             yield Span(match.start(), match.end(), "id")
     for match in _GROUPED.finditer(text):
-        if sum(char.isdigit() for char in match.group()) >= 7 and not _unit_follows(text, match.end()):
+        if _is_grouped_id(match.group()) and not _unit_follows(text, match.end()):
             yield Span(match.start(), match.end(), "id")
     for match in _MIXED.finditer(text):
         if _is_mixed_id(match.group()):
             yield Span(match.start(), match.end(), "id")
+
+
+def _is_grouped_id(written: str) -> bool:
+    """Many digits in groups; a range ("120-150") rises and has two numbers of one length."""
+    groups = _GROUP.findall(written)
+    digits = sum(map(len, groups))
+    is_range = len(groups) == 2 and len(groups[0]) == len(groups[1]) and int(groups[0]) < int(groups[1])
+    return digits >= 7 or (digits == 6 and (not is_range or groups[0][0] == "0"))
 
 
 def _unit_follows(text: str, at: int) -> bool:
@@ -321,7 +330,8 @@ def _address_patterns() -> tuple[re.Pattern[str], ...]:
             r")[ ](?:[a-z'-]{1,20}[ ]?){1,4}"
         ),
         re.compile(
-            r"(?:\b(?:address|adresse|anschrift|domicile)[ ]{0,2}:|\b(?:lives|living|resides|residing|resident)[ ]"
+            r"(?:\b(?:address|adresse|anschrift|domicile)[ ]{0,2}:|"
+            r"\b(?:lives|living|resides|residing|resident)[ ]"
             r"(?:at|in|of)\b)([^\n;:]{3,120}?)(?=(?<![ ][a-z]{2})(?<![ ][a-z])\.[ ](?!\d)|[.]?$|\n|;)",
             re.MULTILINE,
         ),

@@ -17,7 +17,7 @@ from typing import Final, Protocol
 
 from usds.curation.deid.name_context import Token, names_in_context, text_style
 from usds.curation.deid.patterns import Span, find_patterns
-from usds.curation.deid.words import fold, is_name, is_word, lookup
+from usds.curation.deid.words import fold, is_any_name, is_misspelling, is_name, is_word, lookup
 
 __all__ = ["Scrubbed", "Scrubber", "TextMatcher"]
 
@@ -28,6 +28,7 @@ _TOKEN = re.compile(r"[^\W\d_]+(?:['’ʼ`´][^\W\d_]+)*|\d+(?:[.,]\d+)*|\[[A-Z]
 _SPACE = re.compile(r"[^\S\n]+")
 _JOINT = re.compile(r"[\s.,;:'’^/&()-]{0,3}")
 _REMOVED: Final = "[REMOVED]"
+_MAX_ABBREVIATION: Final = 5
 _ACCENTED: Final = frozenset(
     {"cafe", "naive", "facade", "fete", "role", "preeclampsia", "coordinate", "resume"}
 )
@@ -141,6 +142,7 @@ class Scrubber:
             token.covered = token.start < reach
             token.known = self._is_known(token)
         _know_ordinals(tokens)
+        self._know_shapes(tokens)
         self._know_phrases(tokens)
         _know_eponyms(tokens)
         _know_acronyms(tokens)
@@ -158,13 +160,18 @@ class Scrubber:
             return (
                 token.text.replace("’", "'").isascii() or folded in _ACCENTED or not _has_accent(token.text)
             )
-        # Abbreviations of two to four consonants name nobody: "TTN", "SPL".
-        return (
-            token.text.isupper()
-            and len(folded) <= 4
-            and not set(folded) & set("aeiouy")
-            and not is_name(folded)
-        )
+        return False
+
+    def _know_shapes(self, tokens: list[Token]) -> None:
+        """In ordinary prose: abbreviations in capitals, misspellings and glued words in small letters."""
+        if text_style(tokens) != "mixed":
+            return
+        for token in tokens:
+            if token.known or token.covered or not token.text.isascii() or not token.text.isalpha():
+                continue
+            shape = token.text.isupper() and len(token.text) <= _MAX_ABBREVIATION
+            if shape or (token.text.islower() and is_misspelling(token.folded)):
+                token.known = token.soft = not is_any_name(token.folded)
 
     def _know_phrases(self, tokens: list[Token]) -> None:
         for index, token in enumerate(tokens):

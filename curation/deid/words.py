@@ -13,6 +13,8 @@ from importlib.resources import files
 from typing import Final, cast
 
 import yaml
+from rapidfuzz import process
+from rapidfuzz.distance import OSA
 
 from usds.curation.deid.identity import is_placeholder
 
@@ -20,7 +22,9 @@ __all__ = [
     "COMMON_SURNAMES",
     "fold",
     "given_names",
+    "is_any_name",
     "is_domain_word",
+    "is_misspelling",
     "is_name",
     "is_rare",
     "is_word",
@@ -99,6 +103,37 @@ def is_name(token: str) -> bool:
     return token in given_names() or token in surnames(COMMON_SURNAMES)
 
 
+def is_any_name(token: str) -> bool:
+    """Whether a token is on the lists of names at all, however rare."""
+    return token in given_names() or token in surnames()
+
+
+@lru_cache(maxsize=16_384)
+def is_misspelling(token: str) -> bool:
+    """Whether a long token is one edit from a common word, or two common words without their space."""
+    if len(token) < _MIN_MISSPELT or len(token) > _MAX_WORD:
+        return False
+    common = _common_words()
+    for cut in range(4, len(token) - 3):
+        if token[:cut] in common and token[cut:] in common:
+            return True
+    for size in (len(token) - 1, len(token), len(token) + 1):
+        near = _by_shape().get((token[0], size), ())
+        if process.extractOne(token, near, scorer=OSA.distance, score_cutoff=1) is not None:
+            return True
+    return False
+
+
+@cache
+def _by_shape() -> dict[tuple[str, int], list[str]]:
+    """Long common words by first letter and length."""
+    shapes: dict[tuple[str, int], list[str]] = {}
+    for word in sorted(_common_words()):
+        if len(word) >= _MIN_MISSPELT - 1:
+            shapes.setdefault((word[0], len(word)), []).append(word)
+    return shapes
+
+
 def is_rare(token: str) -> bool:
     """Whether a token is a word that few texts hold: beside a name it is more likely one itself."""
     return token.isalpha() and token not in _common_words()
@@ -113,6 +148,7 @@ def is_domain_word(token: str) -> bool:
 # Medical terms are built from parts, so no list holds them all. Names are excepted: the endings -oma, -itis
 # and -gram end surnames of several languages too.
 _MAX_WORD: Final = 40
+_MIN_MISSPELT: Final = 8
 _SUFFIXES: Final = ("s", "ly", "like")
 _MIN_BUILT: Final = 7
 
