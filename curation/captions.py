@@ -10,6 +10,7 @@ from usds.curation.deid.harvest import Matcher
 from usds.curation.deid.identity import Ids
 from usds.curation.deid.prose import Scrubber
 from usds.curation.readers.base import RawCaption
+from usds.curation.readers.lookup import language_code
 from usds.curation.staging import Withheld
 
 __all__ = ["CaptionWriter", "LinkedCaption", "Targets", "caption_id"]
@@ -105,7 +106,7 @@ class CaptionWriter:
                 "text": text,
                 "origin": raw.origin,
                 "section": self._section(raw.section),
-                "language": raw.language,
+                "language": language_code(raw.language),
                 "n_removed": scrubbed.n_removed,
                 "source_key": linked.source_key,
             }

@@ -10,7 +10,7 @@ import secrets
 from base64 import b32encode
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from usds.curation.catalogue import Catalogue
@@ -161,7 +161,8 @@ def ingest(
         dataset.sweep()
         _check_settings(dataset, settings, options)
         catalogue = Catalogue(state.folder, probe_stamp(settings))
-        run = Run(dataset, state, Ids(state.key), settings, catalogue, watcher, executor, options.link)
+        link = replace(options.link, mapped="subject" in settings.columns)
+        run = Run(dataset, state, Ids(state.key), settings, catalogue, watcher, executor, link)
         try:
             return _ingest(run, found, options)
         finally:

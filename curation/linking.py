@@ -30,9 +30,12 @@ class LinkOptions:
     ----------
     subjects : mapping
         Subject by relative path, file name or PatientID (``--subjects``).
+    mapped : bool
+        Subjects of sidecars come from a column that a person named (``--map subject=COL``).
     """
 
     subjects: Mapping[str, str] = field(default_factory=dict[str, str])
+    mapped: bool = False
 
 
 @dataclass(slots=True)
@@ -136,7 +139,7 @@ def link(
     superseded = {key for key in old | gone if key not in keys}
     texts = [(s.key, s.entry) for s in sources if s.reason == "ok" and s.is_sidecar]
     sidecars = Sidecars(texts, [(s.key, s.entry) for s in media])
-    who = {s.key: _identify(s, ids, options, sidecars.subject(s.key)) for s in media}
+    who = {s.key: _identify(s, ids, options, sidecars) for s in media}
     warnings = _conflicts(media, who)
     kept = {content: key for content, key in originals.items() if key not in superseded}
     _mark_duplicates(media, sidecars, who, kept)
@@ -167,7 +170,7 @@ def _keyed(entries: Sequence[Entry], ids: Ids) -> list[Source]:
     return sources
 
 
-def _identify(source: Source, ids: Ids, options: LinkOptions, sidecar_subject: str | None) -> _Who:
+def _identify(source: Source, ids: Ids, options: LinkOptions, sidecars: Sidecars) -> _Who:
     facts, entry = source.entry.facts, source.entry
     path = PurePosixPath(entry.relative.replace("!/", "/"))
     listed = next(
@@ -178,10 +181,12 @@ def _identify(source: Source, ids: Ids, options: LinkOptions, sidecar_subject: s
         ),
         None,
     )
+    told = sidecars.subject(source.key)
+    explicit = options.mapped and sidecars.is_by_column(source.key)
     fields, rule = resolve_subject(
         SubjectSources(
-            entry.content, listed, sidecar_subject, facts.get("patient_id"),
-            path.parts[0] if len(path.parts) > 1 else None,
+            entry.content, listed, told if explicit else None, None if explicit else told,
+            facts.get("patient_id"), path.parts[0] if len(path.parts) > 1 else None,
         )
     )  # fmt: skip
     subject_id = ids.subject(*fields)

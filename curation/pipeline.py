@@ -6,6 +6,7 @@ The stages stand in other modules; this one says in which order they run and wha
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,9 +149,8 @@ class Pipeline:
 
     def _stage(self, item: WorkItem, media: Media, result: CleanResult, matcher: Matcher) -> Staged:
         warnings = [*media.warnings, *result.warnings]
+        self._keep_for_review(item.source_key, result)
         if result.outcome != "ok" or not result.frames:
-            if result.outcome == "review":
-                self._keep_for_review(item.source_key, result)
             reason = "text_survived" if result.outcome == "ok" else result.reason
             withheld = len(result.frames) + result.withheld
             return Staged(
@@ -180,9 +180,14 @@ class Pipeline:
         return Targets(frame_id, self._ids.clip(item.content) if item.is_clip else None, item.study_id)
 
     def _keep_for_review(self, source_key: str, result: CleanResult) -> None:
+        """Lay the frames in doubt into the private state, for a person to look at; none that is written."""
         folder = self._review / source_key
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for frame in result.frames:
+        shutil.rmtree(folder, ignore_errors=True)  # what an earlier run doubted
+        doubted = [*result.held, *(result.frames if result.outcome == "review" else ())]
+        if not doubted:
+            return
+        folder.mkdir(mode=0o700, parents=True)
+        for frame in doubted:
             path = folder / f"{frame.index:06d}.img"
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(descriptor, "wb") as stream:

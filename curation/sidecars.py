@@ -92,6 +92,7 @@ class Sidecars:
         alone = Counter(str(_path(entry).parent) for _, entry in texts if not names.named_like(entry))
         self._captions: defaultdict[str, list[LinkedCaption]] = defaultdict(list)
         self._subjects: dict[str, str] = {}
+        self._by_column: set[str] = set()
         self._targets: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self._with_text: set[str] = set()
         for key, entry in texts:
@@ -102,15 +103,17 @@ class Sidecars:
                 if not found and not row.get("image") and _is_report(entry, alone):
                     found = names.find("folder", str(_path(entry).parent))
                     row = {**row, "captions": [{**c, "scope": "study"} for c in row["captions"]]}  # noqa: PLW2901
-                self._link(key, row, found)
+                self._link(key, row, found, by_column=entry.kind not in ("text", "sr"))
 
-    def _link(self, key: str, row: dict[str, Any], targets: Iterable[str]) -> None:
+    def _link(self, key: str, row: dict[str, Any], targets: Iterable[str], *, by_column: bool) -> None:
         captions = [LinkedCaption(RawCaption(**caption), key) for caption in row["captions"]]
         for target in targets:
             self._targets[key][target] = None
             self._captions[target].extend(captions)
-            if row.get("subject"):
-                self._subjects.setdefault(target, row["subject"])
+            if row.get("subject") and target not in self._subjects:
+                self._subjects[target] = row["subject"]
+                if by_column:
+                    self._by_column.add(target)
 
     def captions(self, media_key: str) -> list[LinkedCaption]:
         """Captions of one medium, in the order of the sidecars' names."""
@@ -119,6 +122,10 @@ class Sidecars:
     def subject(self, media_key: str) -> str | None:
         """Subject that a sidecar gives a medium."""
         return self._subjects.get(media_key)
+
+    def is_by_column(self, media_key: str) -> bool:
+        """Whether that subject stood in a column of a table, not in running text."""
+        return media_key in self._by_column
 
     def targets(self, key: str) -> list[str]:
         """Media that a sidecar speaks of."""

@@ -107,8 +107,10 @@ class SubjectSources:
     ----------
     listed : str or None
         From ``--subjects``.
+    mapped : str or None
+        From the sidecar's column that ``--map`` names.
     sidecar : str or None
-        From the sidecar's or mapped subject column.
+        From a sidecar's column that is called like one of subjects.
     patient_id : str or None
         DICOM PatientID (0010,0020), as written.
     folder : str or None
@@ -119,17 +121,23 @@ class SubjectSources:
 
     content: str
     listed: str | None = None
+    mapped: str | None = None
     sidecar: str | None = None
     patient_id: str | None = None
     folder: str | None = None
 
 
-def normal_patient_id(value: str | None) -> str | None:
-    """NFKC, stripped, upper case; None for what names nobody."""
-    if value is None:
-        return None
-    text = " ".join(unicodedata.normalize("NFKC", value).split()).upper()
-    return None if is_placeholder(text) else text
+def normal_patient_id(value: str | None, *, explicit: bool = False) -> str | None:
+    """NFKC, stripped, upper case; None for what names nobody.
+
+    Parameters
+    ----------
+    value : str or None
+    explicit : bool
+        A person said that these are the subjects: "X" and "test" are two of them then, only nothing is nobody.
+    """
+    text = " ".join(unicodedata.normalize("NFKC", value or "").replace("\0", " ").split()).upper()
+    return None if not text or (is_placeholder(text) and not explicit) else text
 
 
 def is_placeholder(value: str) -> bool:
@@ -156,13 +164,14 @@ def resolve_subject(sources: SubjectSources) -> tuple[tuple[str, ...], SubjectRu
     rule : SubjectRule
         Column ``subject_rule``.
     """
-    candidates: tuple[tuple[str | None, SubjectRule], ...] = (
-        (sources.listed, "subjects_csv"),
-        (sources.sidecar, "sidecar"),
-        (sources.patient_id, "patient_id"),
+    candidates: tuple[tuple[str | None, SubjectRule, bool], ...] = (
+        (sources.listed, "subjects_csv", True),
+        (sources.mapped, "sidecar", True),
+        (sources.sidecar, "sidecar", False),
+        (sources.patient_id, "patient_id", False),
     )
-    for value, rule in candidates:
-        normal = normal_patient_id(value)
+    for value, rule, explicit in candidates:
+        normal = normal_patient_id(value, explicit=explicit)
         if normal is not None:
             return ("id", normal), rule
     if sources.folder:

@@ -11,7 +11,7 @@ from typing import Literal, cast
 
 import yaml
 
-TableName = Literal["vendor", "model_family", "transducer", "body_part"]
+TableName = Literal["vendor", "model_family", "transducer", "body_part", "language"]
 
 _NOT_WORD = re.compile(r"[^A-Z0-9]+")
 # SNOMED RT designators that PS3.16 Annex 8 retired in favour of SCT.
@@ -40,7 +40,7 @@ def look_up(table: TableName, value: str | None) -> str | None:
 
     Parameters
     ----------
-    table : {"vendor", "model_family", "transducer", "body_part"}
+    table : {"vendor", "model_family", "transducer", "body_part", "language"}
     value : str or None
         The value as the site typed it.
 
@@ -57,6 +57,12 @@ def look_up(table: TableName, value: str | None) -> str | None:
         if any(f" {phrase} " in padded for phrase in phrases):
             return name
     return "other"
+
+
+def language_code(value: str | None) -> str | None:
+    """ISO 639-1 code of a language that a site names or codes; None for every other text."""
+    found = look_up("language", (value or "")[:64].replace("_", "-").split("-")[0])
+    return None if found == "other" else found
 
 
 def look_up_first(table: TableName, values: Iterable[str | None]) -> str | None:

@@ -4,49 +4,23 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import cv2
 import pytest
 from support.dicom_factory import make_us_dicom, phantom
+from support.in_process import InProcess
 
-from usds.curation.executor import Done, Job
 from usds.curation.ingest import IngestOptions, IngestReport, ingest
 from usds.curation.linking import LinkOptions
 from usds.curation.settings import IngestSettings
-from usds.curation.worker import WorkerSetup
 from usds.schemas.dataset import Dataset
 from usds.schemas.errors import ContentError, UsageError
 from usds.schemas.state import State
 
 Ingest = Callable[..., IngestReport]
-
-
-class InProcess:
-    """An executor without processes: the real handlers, quick to start."""
-
-    def __init__(self, setup: WorkerSetup, calls: Counter[str]) -> None:
-        from usds.curation import stages
-
-        name = setup.handler.partition(":")[2]
-        self._handler = getattr(stages, name)(setup)
-        self._calls, self._name = calls, name
-
-    def map(self, jobs: Iterable[Job]) -> Iterator[Done]:
-        from usds.curation.worker import _handle
-
-        for job in jobs:
-            for item in job.items:
-                self._calls[self._name] += 1
-                yield Done(item, _handle(self._handler, item))
-
-    def __enter__(self) -> InProcess:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        return
 
 
 class Raw:

@@ -55,6 +55,9 @@ def test_a_name_that_is_no_unicode_has_an_id() -> None:
         ({"patient_id": "Ａ１"}, ("id", "A1"), "patient_id"),
         ({"patient_id": "--"}, ("folder", "p1"), "folder"),
         ({"sidecar": "unknown", "patient_id": "7"}, ("id", "7"), "patient_id"),
+        ({"listed": "x", "patient_id": "p"}, ("id", "X"), "subjects_csv"),
+        ({"mapped": "test", "sidecar": "m"}, ("id", "TEST"), "sidecar"),
+        ({"listed": " \0", "mapped": "", "patient_id": "p"}, ("id", "P"), "patient_id"),
         ({"folder": None}, ("file", "c0ffee"), "file"),
     ],
 )
