@@ -60,7 +60,7 @@ def stages(extractor: Extractor, texts: Sequence[str]) -> dict[str, Callable[[],
     """One function a stage, each over all captions with its inputs prepared."""
     normals = [normalise(text) for text in texts]
     tokens = [tokenise(normal) for normal in normals]
-    contexts = [Context(n.text, t.words, t.starts, t.ends) for n, t in zip(normals, tokens, strict=True)]
+    contexts = [Context(n.text, t) for n, t in zip(normals, tokens, strict=True)]
     hits = [extractor.lexicon.scan(t.words, c) for t, c in zip(tokens, contexts, strict=True)]
     rules = extractor.book.compounds
 

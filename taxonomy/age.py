@@ -7,7 +7,7 @@ import re
 from usds.taxonomy.context import Context, PhraseSet
 from usds.taxonomy.document import OverrideEntry
 
-__all__ = ["AgeRule"]
+__all__ = ["AgeRule", "speaks_of_age"]
 
 _YEARS = re.compile(
     r"\b(\d{1,3})(?:[.,]\d+)?[ -]{0,3}(?:years?|yrs?|y)[ -]{0,3}(?:old\b|of[ -]age\b|/o\b|o\b)|"
@@ -24,6 +24,11 @@ _NUMBERS: list[str] = [
 _WORDS = re.compile(rf"\b({'|'.join(_NUMBERS)})[ -]{{1,3}}years?[ -]{{0,3}}old\b")
 
 
+def speaks_of_age(lower: str) -> bool:
+    """Whether a caption may give an age in numbers."""
+    return "old" in lower or " age" in lower or "yo" in lower or "y/o" in lower or " life" in lower
+
+
 class AgeRule:
     """Finds out whether a caption speaks of a child.
 
@@ -38,6 +43,7 @@ class AgeRule:
         self.cues = PhraseSet(rule.cues)
         self.infant_cues = PhraseSet(rule.infant_cues)
         self.block = PhraseSet(rule.block)
+        self.triggers = self.cues.triggers
         self.species = PhraseSet(rule.species)
 
     def judge(self, lower: str, context: Context) -> tuple[bool, bool]:
@@ -57,7 +63,7 @@ class AgeRule:
         """
         ages: list[int] = []
         baby = False
-        if "old" in lower or " age" in lower or "yo" in lower or "y/o" in lower or " life" in lower:
+        if speaks_of_age(lower):
             for match in _YEARS.finditer(lower):
                 ages.append(int(match.group(1) or match.group(2) or match.group(3)))
             ages.extend(_NUMBERS.index(match.group(1)) + 1 for match in _WORDS.finditer(lower))

@@ -9,7 +9,7 @@ phrase once, so it is linear in the caption.
 from __future__ import annotations
 
 from usds.taxonomy.document import CompoundEntry
-from usds.taxonomy.lexicon import Hit
+from usds.taxonomy.lexicon import Hit, Item
 from usds.taxonomy.normalise import Tokens
 from usds.taxonomy.scopes import SHORT, Mention, Normality, Scopes
 
@@ -18,6 +18,8 @@ __all__ = ["Mention", "Normality", "Sweep"]
 _EXCLUSION = frozenset(["excluded", "ruled"])
 _KEY_STARTS = frozenset([";", ".", ")"])
 _KEY_FILLERS = frozenset(["left", "right", "the", "distal", "proximal", "common", "normal", "upper", "lower"])
+_SITES = ("site", "system")
+_KEY_SIGNS = frozenset([":", "=", ","])
 
 
 class Sweep(Scopes):
@@ -34,14 +36,11 @@ class Sweep(Scopes):
 
     def run(self) -> list[Mention]:
         """Assign an assertion to every label of the caption."""
-        handlers = _HANDLERS
         for index, hit in enumerate(self.hits):
             mark = hit.mark
-            for cue in mark.cues:
-                handler = handlers.get(cue)
-                if handler is not None:
-                    handler(self, index, hit)
-            if mark.ignore:
+            for action in mark.actions:
+                action(self, index, hit)
+            if mark.mute:
                 continue
             if hit.labels:
                 self._mention(hit)
@@ -68,49 +67,48 @@ class Sweep(Scopes):
 
     def _mention(self, hit: Hit) -> None:
         assertion, cue = self._state(hit.first)
-        landmark_next = False
-        for item, form in hit.labels:
+        plain = assertion == "present" and self.past_adverb is None
+        adjectival = False
+        for said in hit.labels:
+            item = said[0]
             verdict, by = assertion, cue
-            if item.role in ("site", "system"):
-                verdict, by = self._site(assertion, cue)
+            if item.role in _SITES:
+                if self.landmark is not None or not plain:
+                    verdict, by = self._site(assertion, cue)
                 if verdict == "present" and self._in_key(hit.first, hit.last):
                     verdict = "other"
-            elif assertion == "uncertain" and self.doubt_nouns_only and item.role == "descriptor":
-                verdict, by = self._without_doubt(hit.first)
-            elif assertion == "present" and self.past_adverb is not None and item.adjectival:
-                verdict, by = "history", self.past_adverb
-            self.mentions.append(
-                Mention(
-                    hit.first,
-                    hit.last,
-                    self.sentence,
-                    verdict,
-                    item,
-                    form,
-                    (by.first, by.last) if by is not None else None,
-                    method=item.method,
-                    rule_id=item.rule_id,
-                )
-            )
-            landmark_next = landmark_next or item.adjectival
-        if landmark_next:
+            elif not plain:
+                verdict, by = self._finding(item, hit.first, assertion, cue)
+            mention = Mention(hit.first, hit.last, self.sentence, verdict, said)
+            if by is not None:
+                mention.cue = (by.first, by.last)
+            self.mentions.append(mention)
+            adjectival = adjectival or item.adjectival
+        if adjectival:
             self._comparison(hit)
         else:
             self.past_adverb = None
 
+    def _finding(self, item: Item, first: int, assertion: str, cue: Hit | None) -> tuple[str, Hit | None]:
+        if assertion == "uncertain" and self.doubt_nouns_only and item.role == "descriptor":
+            return self._without_doubt(first)
+        if assertion == "present" and self.past_adverb is not None and item.adjectival:
+            return "history", self.past_adverb
+        return assertion, cue
+
     def _in_key(self, first: int, last: int) -> bool:
         """Whether a site only explains an abbreviation: "RV: right ventricle", "CCA, carotid artery; ..."."""
-        words, starts, ends = self.tokens.words, self.tokens.starts, self.tokens.ends
-        if last - first == 1 and last < len(words) and words[last] in (":", "=", ",") and first:
+        words = self.tokens.words
+        if last - first == 1 and last < len(words) and words[last] in _KEY_SIGNS and first:
             opens = words[first - 1] in (";", ".") or (words[first - 1] == "," and words[last] != ",")
-            if opens and self.text[starts[first] : ends[first]].isupper():
+            if opens and self._written(first).isupper():
                 return True
         at = first - 1
         while at > first - 4 and at >= 0 and words[at] in _KEY_FILLERS:
             at -= 1
-        if at < 1 or words[at] not in (":", "=", ","):
+        if at < 1 or words[at] not in _KEY_SIGNS:
             return False
-        short = self.text[starts[at - 1] : ends[at - 1]]
+        short = self._written(at - 1)
         if words[at] == "=":
             return len(short) <= 6
         if not (len(short) <= 5 and short.isupper() and short.isalpha()) and not (
@@ -121,6 +119,9 @@ class Sweep(Scopes):
         if at < 2 or (words[at - 2].isalpha() and words[at - 2] != "and"):
             return False
         return words[at] == ":" or words[at - 2] in _KEY_STARTS
+
+    def _written(self, at: int) -> str:
+        return self.text[self.tokens.starts[at] : self.tokens.ends[at]]
 
     def _site(self, assertion: str, cue: Hit | None) -> tuple[str, Hit | None]:
         """Sites are the topic: never denied, and not labelled where they only say where something else
@@ -176,14 +177,17 @@ class Sweep(Scopes):
                         self._compound(i, modifier.first, hit.last, modifier)
                         return
             assertion, cue = self._state(hit.first)
-            mention = Mention(hit.first, hit.last, self.sentence, assertion, head=name)
+            mention = Mention(hit.first, hit.last, self.sentence, assertion)
+            mention.head = name
             mention.cue = (cue.first, cue.last) if cue is not None else None
             self.mentions.append(mention)
             self.pending_head = mention
 
     def _compound(self, rule: int, first: int, last: int, at: Hit) -> None:
         assertion, cue = self._state(at.first)
-        mention = Mention(first, last, self.sentence, assertion, modifier=rule, method="exact")
+        mention = Mention(first, last, self.sentence, assertion)
+        mention.modifier = rule
+        mention.method = "exact"
         mention.cue = (cue.first, cue.last) if cue is not None else None
         self.mentions.append(mention)
 
@@ -192,7 +196,8 @@ class Sweep(Scopes):
         assertion, cue = self._state(hit.first)
         self.normality.append(Normality(index, roles, self.sentence, assertion))
         if "abnormal" in roles:
-            mention = Mention(hit.first, hit.last, self.sentence, assertion, abnormal=True)
+            mention = Mention(hit.first, hit.last, self.sentence, assertion)
+            mention.abnormal = True
             mention.cue = (cue.first, cue.last) if cue is not None else None
             self.mentions.append(mention)
 
@@ -343,40 +348,3 @@ class Sweep(Scopes):
         else:
             self.on_after(hit, "uncertain")
             self.on_stop(index, hit)
-
-
-_HANDLERS = {
-    "negation": Sweep.on_negation,
-    "negation_short": Sweep.on_negation_short,
-    "negation_prefix": Sweep.on_negation_prefix,
-    "negation_after": Sweep.on_negation_after,
-    "uncertain": Sweep.on_uncertain,
-    "uncertain_list": Sweep.on_uncertain_list,
-    "uncertain_after": Sweep.on_uncertain_after,
-    "versus": Sweep.on_versus,
-    "history": Sweep.on_past,
-    "history_adverb": Sweep.on_past_adverb,
-    "family": Sweep.on_past,
-    "hypothetical": Sweep.on_hypothesis,
-    "generic": Sweep.on_generic,
-    "landmark": Sweep.on_landmark,
-    "but": Sweep.on_clause,
-    "break": Sweep.on_clause,
-    "and_the": Sweep.on_and_the,
-    "affirm": Sweep.on_affirm,
-    "category": Sweep.on_category,
-    "with": Sweep.on_with,
-    "comma_with": Sweep.on_comma_with,
-    "verb": Sweep.on_verb,
-    "in": Sweep.on_in,
-    "and": Sweep.on_and,
-    "or": Sweep.on_or,
-    "comma": Sweep.on_comma,
-    "semicolon": Sweep.on_clause,
-    "colon": Sweep.on_colon,
-    "stop": Sweep.on_stop,
-    "period": Sweep.on_period,
-    "question": Sweep.on_question,
-    "ultrasound": Sweep.on_ultrasound,
-    "other_modality": Sweep.on_other_modality,
-}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 
-from usds.taxonomy.normalise import normalise, tokenise
+from usds.taxonomy.normalise import Tokens, normalise, tokenise
 from usds.taxonomy.udt import Form, expand
 
 __all__ = ["Context", "PhraseSet", "phrase_tokens"]
@@ -17,14 +17,19 @@ def phrase_tokens(text: str) -> tuple[str, ...]:
     return tuple(tokenise(normalise(text)).words)
 
 
+@lru_cache(maxsize=65536)
+def _needle(phrase: str) -> str:
+    return f" {' '.join(phrase_tokens(phrase))}"
+
+
 class Context:
     """The caption as conditional forms see it: its words, and its letters as written."""
 
     __slots__ = ("_folded", "_word_set", "shouting", "text", "tokens")
 
-    def __init__(self, text: str, words: list[str], starts: list[int], ends: list[int]) -> None:
+    def __init__(self, text: str, tokens: Tokens) -> None:
         self.text = text
-        self.tokens = (words, starts, ends)
+        self.tokens = tokens
         self._folded: str | None = None
         self._word_set: frozenset[str] | None = None
         # In a caption written in capitals only, case says nothing.
@@ -34,26 +39,25 @@ class Context:
     def folded(self) -> str:
         """All tokens joined by single spaces, with one space at each end."""
         if self._folded is None:
-            self._folded = f" {' '.join(self.tokens[0])} "
+            self._folded = f" {' '.join(self.tokens.words)} "
         return self._folded
 
     @property
     def word_set(self) -> frozenset[str]:
         """The distinct tokens."""
         if self._word_set is None:
-            self._word_set = frozenset(self.tokens[0])
+            self._word_set = frozenset(self.tokens.words)
         return self._word_set
 
     def has(self, phrase: str) -> bool:
         """Whether a phrase occurs, its last word possibly as the beginning of a longer one."""
-        return f" {' '.join(phrase_tokens(phrase))}" in self.folded
+        return _needle(phrase) in self.folded
 
     def case_matches(self, first: int, last: int, written: str) -> bool:
         """Whether the letters stand as `written` (hyphens and spaces count as the same)."""
         if self.shouting:
             return True
-        _, starts, ends = self.tokens
-        found = self.text[starts[first] : ends[last - 1]]
+        found = self.text[self.tokens.starts[first] : self.tokens.ends[last - 1]]
         return found == written or "".join(filter(str.isalnum, found)) == "".join(
             filter(str.isalnum, written)
         )
@@ -68,9 +72,8 @@ class Context:
 
     def _elsewhere(self, phrase: str, first: int, last: int) -> bool:
         """A required phrase must stand outside the form itself."""
-        words = phrase_tokens(phrase)
-        inside = f" {' '.join(self.tokens[0][first:last])} "
-        needle = f" {' '.join(words)}"
+        inside = f" {' '.join(self.tokens.words[first:last])} "
+        needle = _needle(phrase)
         return self.folded.count(needle) > inside.count(needle)
 
 
@@ -81,13 +84,13 @@ class PhraseSet:
         phrases = [phrase_tokens(text) for pattern in patterns for text in expand(pattern)]
         self.words = frozenset(phrase[0] for phrase in phrases if len(phrase) == 1)
         self.phrases = tuple((phrase[0], f" {' '.join(phrase)} ") for phrase in phrases if len(phrase) > 1)
-        self.first_words = frozenset(first for first, _ in self.phrases)
+        self.triggers = self.words | {first for first, _ in self.phrases}
 
     def found_in(self, context: Context) -> bool:
         """Whether any of the phrases occurs."""
         words = context.word_set
-        if not self.words.isdisjoint(words):
-            return True
-        if self.first_words.isdisjoint(words):
+        if self.triggers.isdisjoint(words):
             return False
-        return any(first in words and phrase in context.folded for first, phrase in self.phrases)
+        return not self.words.isdisjoint(words) or any(
+            first in words and phrase in context.folded for first, phrase in self.phrases
+        )

@@ -8,13 +8,14 @@ label keeps the evidence it rests on. The whole is linear in the caption and nee
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from importlib import resources
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from usds.taxonomy.age import AgeRule
+from usds.taxonomy.actions import bind_actions
+from usds.taxonomy.age import AgeRule, speaks_of_age
 from usds.taxonomy.assertion import Sweep
 from usds.taxonomy.context import Context
 from usds.taxonomy.fuzzy import Speller
@@ -69,16 +70,68 @@ class Evidence(NamedTuple):
     confidence: float
 
 
-@dataclass(frozen=True, slots=True)
 class Extraction:
-    """Labels of one caption; dimensions without a label are left out."""
+    """Labels of one caption; dimensions without a label are left out.
 
-    present: Labels = field(default_factory=dict[str, tuple[str, ...]])
-    negated: Labels = field(default_factory=dict[str, tuple[str, ...]])
-    uncertain: Labels = field(default_factory=dict[str, tuple[str, ...]])
-    abstained: str | None = None
-    evidence: tuple[Evidence, ...] = ()
-    conflict: bool = False
+    Parameters
+    ----------
+    present, negated, uncertain : dict of str to tuple of str
+        Labels by dimension, both in the order of the taxonomy.
+    abstained : str or None
+        Why the caption was not labelled.
+    rows : callable or None
+        Gives the evidence; called once, when the evidence is first asked for.
+    conflict : bool
+        A label is both present and negated.
+    """
+
+    __slots__ = ("_evidence", "_rows", "abstained", "conflict", "negated", "present", "uncertain")
+
+    def __init__(
+        self,
+        present: Labels,
+        negated: Labels,
+        uncertain: Labels,
+        abstained: str | None = None,
+        *,
+        rows: Callable[[], tuple[Evidence, ...]] | None = None,
+        conflict: bool = False,
+    ) -> None:
+        self.present = present
+        self.negated = negated
+        self.uncertain = uncertain
+        self.abstained = abstained
+        self.conflict = conflict
+        self._rows = rows
+        self._evidence: tuple[Evidence, ...] = ()
+
+    @property
+    def evidence(self) -> tuple[Evidence, ...]:
+        """Where every label comes from, in reading order."""
+        if self._rows is not None:
+            self._evidence = self._rows()
+            self._rows = None
+        return self._evidence
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Extraction) and self._fields() == other._fields()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        names = ("present", "negated", "uncertain", "abstained", "conflict", "evidence")
+        return f"Extraction({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (self._fields(),)
+
+    def _fields(self) -> tuple[Any, ...]:
+        return self.present, self.negated, self.uncertain, self.abstained, self.conflict, self.evidence
+
+
+def _restored(fields: tuple[Any, ...]) -> Extraction:
+    *labels, conflict, evidence = fields
+    return Extraction(*labels, rows=lambda: evidence, conflict=conflict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +171,12 @@ class Extractor:
         self.codes = {key: self._code(key) for key in self.book.labels}
         pediatric = taxonomy.document.pediatric
         self.age = AgeRule(pediatric) if pediatric is not None else None
+        # Words without which a caption speaks neither of a special site (an unborn child) nor of a child.
+        self.triggers = self.book.site_triggers | (self.age.triggers if self.age else frozenset())
         self.index = taxonomy.label_index
+        self.keys = tuple(self.index)
         self.order = {name: i for i, name in enumerate(taxonomy.dimension_names)}
+        bind_actions(self.lexicon.marks)
 
     def __reduce__(self) -> tuple[type[Extractor], tuple[Taxonomy]]:
         return Extractor, (self.taxonomy,)
@@ -142,13 +199,13 @@ class Extractor:
         tokens = tokenise(normal)
         reason = self.gate.check(normal, tokens.words, self.speller.lookup)
         if reason is not None:
-            return Extraction(abstained=reason)
-        context = Context(normal.text, tokens.words, tokens.starts, tokens.ends)
+            return Extraction({}, {}, {}, reason)
+        context = Context(normal.text, tokens)
         hits = self.lexicon.scan(tokens.words, context)
         hits = self.speller.correct(tokens.words, hits)
         reason = self.gate.check_hits(hits)
         if reason is not None:
-            return Extraction(abstained=reason)
+            return Extraction({}, {}, {}, reason)
         sweep = Sweep(hits, tokens, normal.text, self.book.compounds)
         sweep.run()
         facts = self._facts(sweep, normal, context, pediatric)
@@ -162,12 +219,14 @@ class Extractor:
     def _facts(self, sweep: Sweep, normal: Normalised, context: Context, pediatric: bool) -> list[Fact]:
         book = self.book
         facts = book.combine(book.facts(sweep.mentions), context)
-        site = book.site_rule(context) if book.sites else None
-        if site is not None:
-            facts = book.apply_site(site, facts)
-        else:
-            facts = self._by_age(facts, normal, context, pediatric)
-        facts += normal_facts(sweep, facts, book, context)
+        if pediatric or not self.triggers.isdisjoint(context.tokens.words) or speaks_of_age(normal.lower):
+            site = book.site_rule(context)
+            if site is not None:
+                facts = book.apply_site(site, facts)
+            else:
+                facts = self._by_age(facts, normal, context, pediatric)
+        if sweep.normality:
+            facts += normal_facts(sweep, facts, book, context)
         return book.regions_and_parents(facts)
 
     def _by_age(self, facts: list[Fact], normal: Normalised, context: Context, pediatric: bool) -> list[Fact]:
@@ -177,66 +236,63 @@ class Extractor:
         return self.book.apply_pediatric(facts, infant) if child or pediatric else facts
 
     def _collapse(self, facts: list[Fact], tokens: Tokens, normal: Normalised) -> Extraction:
-        found: dict[str, dict[str, set[str]]] = {"present": {}, "negated": {}, "uncertain": {}}
-        evidence: dict[tuple[str, str, str, int, int], Evidence] = {}
-        for fact in facts:
-            mention = fact.mention
-            key = (fact.dimension, fact.label, fact.assertion, mention.first, mention.last)
-            if key in evidence:
-                continue
-            evidence[key] = self._evidence(fact, tokens, normal)
-            labels = found.get(fact.assertion)
-            if labels is not None:
-                if fact.dimension in labels:
-                    labels[fact.dimension].add(fact.label)
-                else:
-                    labels[fact.dimension] = {fact.label}
-        order = self.order
-        rows = sorted(
-            evidence.values(), key=lambda e: (e.start, e.end, order[e.dimension], e.label, e.assertion)
-        )
-        present = self._sets(found["present"])
-        negated = self._sets(found["negated"])
-        conflict = any(set(present.get(d, ())) & set(labels) for d, labels in negated.items())
-        return Extraction(present, negated, self._sets(found["uncertain"]), None, tuple(rows), conflict)
-
-    def _sets(self, labels: dict[str, set[str]]) -> Labels:
-        if not labels:
-            return {}
         index = self.index
-        return {
-            name: tuple(sorted(labels[name], key=lambda label: index[name, label]))
-            if len(labels[name]) > 1
-            else tuple(labels[name])
-            for name in sorted(labels, key=self.order.__getitem__)
-        }
+        present: set[int] = set()
+        negated: set[int] = set()
+        uncertain: set[int] = set()
+        for dimension, label, assertion, _, _, _, _ in facts:
+            if assertion == "present":
+                present.add(index[dimension, label])
+            elif assertion == "negated":
+                negated.add(index[dimension, label])
+            elif assertion == "uncertain":
+                uncertain.add(index[dimension, label])
+        return Extraction(
+            self._sets(present),
+            self._sets(negated) if negated else {},
+            self._sets(uncertain) if uncertain else {},
+            rows=partial(self._rows, facts, tokens, normal),
+            conflict=not present.isdisjoint(negated),
+        )
 
-    def _evidence(self, fact: Fact, tokens: Tokens, normal: Normalised) -> Evidence:
-        mention = fact.mention
-        if mention.last:
-            start, end = tokens.starts[mention.first], tokens.ends[mention.last - 1]
-            surface = normal.text[start:end]
+    def _sets(self, labels: set[int]) -> Labels:
+        out: dict[str, tuple[str, ...]] = {}
+        for i in sorted(labels):
+            dimension, label = self.keys[i]
+            out[dimension] = (*out[dimension], label) if dimension in out else (label,)
+        return out
+
+    def _rows(self, facts: list[Fact], tokens: Tokens, normal: Normalised) -> tuple[Evidence, ...]:
+        rows: dict[tuple[str, str, str, int, int], tuple[int, int, int, str, str, int, Evidence]] = {}
+        starts, ends, text = tokens.starts, tokens.ends, normal.text
+        for dimension, label, assertion, mention, rule_id, method, _ in facts:
+            first, last = mention.first, mention.last
+            key = (dimension, label, assertion, first, last)
+            if key in rows:
+                continue
+            start, end = (starts[first], ends[last - 1]) if last else (0, 0)
+            surface = text[start:end]
+            cue = mention.cue
+            if cue is not None:
+                cue = normal.span(starts[cue[0]], ends[cue[1] - 1])
             if normal.offsets is not None:
                 start, end = normal.span(start, end)
-        else:
-            start, end, surface = 0, 0, ""
-        cue = mention.cue
-        if cue is not None:
-            cue = normal.span(tokens.starts[cue[0]], tokens.ends[cue[1] - 1])
-        return Evidence(
-            fact.dimension,
-            fact.label,
-            self.codes[fact.dimension, fact.label],
-            fact.assertion,
-            start,
-            end,
-            surface,
-            cue,
-            fact.rule_id,
-            fact.method,
-            mention.score,
-            self.confidence.get(fact.method, 0.5),
-        )
+            row = Evidence(
+                dimension,
+                label,
+                self.codes[dimension, label],
+                assertion,
+                start,
+                end,
+                surface,
+                cue,
+                rule_id,
+                method,
+                mention.score,
+                self.confidence.get(method, 0.5),
+            )
+            rows[key] = (start, end, self.order[dimension], label, assertion, len(rows), row)
+        return tuple([row[-1] for row in sorted(rows.values())])
 
 
 def explain(extraction: Extraction, text: str) -> tuple[Span, ...]:

@@ -51,6 +51,7 @@ class Speller:
 
     def __init__(self, taxonomy: Taxonomy, known: frozenset[str]) -> None:
         self.known = known
+        self.right = set(known)  # and, as they come, words that were looked at and need no correction
         self.targets: dict[tuple[str, int], list[str]] = {}
         self.marks: dict[str, Mark] = {}
         self.cache: dict[str, str | None] = {}
@@ -91,13 +92,11 @@ class Speller:
 
     def correct(self, words: list[str], hits: list[Hit]) -> list[Hit]:
         """Add hits for misspelt words that no phrase covers; order is kept."""
-        known = self.known
-        odd = [i for i, word in enumerate(words) if len(word) >= MIN_LENGTH - 1 and word not in known]
-        if not odd:
+        if self.right.issuperset(words):
             return hits
         found: list[Hit] = []
-        for i in odd:
-            target = self.lookup(words[i])
+        for i in [k for k, word in enumerate(words) if word not in self.right]:
+            target = self._judge(words[i])
             if target is not None:
                 mark = self.marks[target]
                 found.append(Hit(i, i + 1, mark, mark.labels))
@@ -106,6 +105,15 @@ class Speller:
         covered = {i for hit in hits for i in range(hit.first, hit.last)}
         found = [hit for hit in found if hit.first not in covered]
         return sorted([*hits, *found], key=lambda hit: hit.first) if found else hits
+
+    def _judge(self, word: str) -> str | None:
+        """As :meth:`lookup`, and remember words that need no correction."""
+        target = self.lookup(word) if len(word) >= MIN_LENGTH - 1 else None
+        if target is None:
+            if len(self.right) >= len(self.known) + _CACHE:
+                self.right = set(self.known)
+            self.right.add(word)
+        return target
 
     def lookup(self, word: str) -> str | None:
         """The one word that `word` misspells, or None."""

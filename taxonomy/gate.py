@@ -51,22 +51,22 @@ class Gate:
         correct : callable
             Gives the word that a misspelt word stands for, or None.
         """
-        sample = words[:_SAMPLE]
+        sample = words if len(words) <= _SAMPLE else words[:_SAMPLE]
         n_words = sum(map(str.isalpha, sample))
         if not n_words or _is_code(text.text[:_HEAD]):
             return "empty" if not text.text.strip() else "garbage"
         if not text.text.isascii() and _foreign_script(text.text[:20_000]):
             return "not_english"
-        function = self.function_words
         n_known = sum(map(self.known.__contains__, sample))
         if n_known * 10 >= n_words * 7:
-            return "garbage" if n_words > 5 and len(set(sample)) == 1 else None
-        alphabetic = [word for word in sample if word.isalpha()]
+            one_word = n_words > 5 and sample[0] == sample[-1] and len(set(sample)) == 1
+            return "garbage" if one_word else None
+        alphabetic = list(filter(str.isalpha, sample))
         if n_known * 2 < n_words:
             n_known += sum(1 for word in alphabetic[:_SPELLED] if word not in self.known and correct(word))
-        foreign = sum(1 for word in alphabetic if word in self.foreign_words)
-        english = sum(1 for word in alphabetic if word in function)
-        terms = sum(1 for word in alphabetic if word in self.foreign_terms)
+        foreign = sum(map(self.foreign_words.__contains__, alphabetic))
+        english = sum(map(self.function_words.__contains__, alphabetic))
+        terms = sum(map(self.foreign_terms.__contains__, alphabetic))
         if foreign + 2 * terms > english + 1 and foreign + terms >= 1:
             return "not_english"
         if terms and english == 0:
@@ -74,21 +74,24 @@ class Gate:
         return self._noise(alphabetic, n_known, text)
 
     def _noise(self, words: list[str], n_known: int, text: Normalised) -> str | None:
-        odd = sum(1 for word in words if len(word) >= 4 and _unpronounceable(word))
-        long_words = sum(1 for word in words if len(word) >= 4) or 1
-        if odd * 2 >= long_words and n_known * 2 < len(words):
-            return "garbage"
+        if n_known * 2 < len(words):
+            long_words = [word for word in words if len(word) >= 4]
+            odd = sum(map(_unpronounceable, long_words))
+            if odd * 2 >= (len(long_words) or 1):
+                return "garbage"
         if n_known == 0:
             return "garbage" if text.text.isascii() else "not_english"
         if n_known * 5 < len(words) and len(words) >= 5:
             return "garbage" if text.text.isascii() else "not_english"
-        letters = sum(len(word) for word in words)
-        if letters * 4 < len(text.text.strip()) and len(text.text) > 40 and n_known < 3:
-            return "garbage"
-        return None
+        if n_known >= 3 or len(text.text) <= 40:
+            return None
+        letters = sum(map(len, words))
+        return "garbage" if letters * 4 < len(text.text.strip()) else None
 
     def check_hits(self, hits: list[Hit]) -> str | None:
         """Reason that the phrases give: another modality, or a statement that nothing was described."""
+        if True not in [hit.mark.gate for hit in hits]:
+            return None
         first_other = -1
         ultrasound = -1
         reference = False
@@ -122,7 +125,10 @@ def _foreign_script(text: str) -> bool:
 
 
 def _is_code(text: str) -> bool:
-    return any(sign in text for sign in _CODE_SIGNS) and _CODE.search(text) is not None
+    for sign in _CODE_SIGNS:
+        if sign in text:
+            return _CODE.search(text) is not None
+    return False
 
 
 def _unpronounceable(word: str) -> bool:

@@ -7,7 +7,7 @@ phrases.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import resources
@@ -47,7 +47,11 @@ class Mark:
     ignore: bool = False
     case: str | None = None
     plain: bool = True
-    simple: bool = False  # no condition at all; set when the lexicon is complete
+    # Set when the lexicon is complete:
+    simple: bool = False  # no condition at all
+    mute: bool = False  # nothing but a cue
+    gate: bool = False  # a reason to look at the caption as a whole
+    actions: tuple[Callable[..., None], ...] = ()  # what the sweep does at its cues
 
 
 @dataclass(slots=True)
@@ -60,6 +64,7 @@ class Hit:
     labels: list[tuple[Item, Form]]
 
 
+_GATE_CUES = frozenset(["other_modality", "no_findings"])
 Node = Any  # list of [Mark or None, dict of token -> Node or None]
 
 
@@ -106,6 +111,7 @@ class Lexicon:
 
     def __init__(self, taxonomy: Taxonomy, language: Language) -> None:
         self.root: dict[str, Node] = {}
+        self.marks: list[Mark] = []
         self.conditions: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._add_labels(taxonomy)
         document = taxonomy.document
@@ -210,6 +216,10 @@ class Lexicon:
             mark, children = stack.pop()
             if mark is not None:
                 mark.simple = mark.plain and mark.case is None
+                says = mark.labels or mark.modifiers or mark.heads or mark.normals
+                mark.mute = mark.ignore or not says
+                mark.gate = not _GATE_CUES.isdisjoint(mark.cues)
+                self.marks.append(mark)
             if children:
                 stack.extend(children.values())
 
@@ -257,50 +267,49 @@ class Lexicon:
         context : Context
             Answers the conditions of conditional forms.
         """
-        root = self.root
         hits: list[Hit] = []
+        size = len(words)
         skip_to = 0
-        for i in [k for k, word in enumerate(words) if word in root]:
-            if i < skip_to:
+        for i, first in enumerate(map(self.root.get, words)):
+            if first is None or i < skip_to:
                 continue
-            node = root[words[i]]
-            if node[1] is None:
-                found = self._accept(node[0], i, i + 1, context)
+            mark, children = first
+            last = j = i + 1
+            while children is not None and j < size:
+                node = children.get(words[j])
+                if node is None:
+                    break
+                j += 1
+                if node[0] is not None:
+                    mark, last = node[0], j
+                children = node[1]
+            if mark is None:
+                continue
+            if mark.simple:
+                hits.append(Hit(i, last, mark, mark.labels))
+                skip_to = last
             else:
-                found = self._longest(words, i, node, context)
-            if found is not None:
-                hits.append(found)
-                skip_to = found.last
+                found = self._longest(words, i, last, context)
+                if found is not None:
+                    hits.append(found)
+                    skip_to = found.last
         return hits
 
-    def _longest(self, words: list[str], i: int, node: Node, context: Context) -> Hit | None:
-        mark: Mark | None = node[0]
-        ends: list[tuple[int, Mark]] = [] if mark is None else [(i + 1, mark)]
-        j = i + 1
-        size = len(words)
-        children = node[1]
-        while children and j < size:
-            node = children.get(words[j])
-            if node is None:
-                break
-            j += 1
+    def _longest(self, words: list[str], first: int, last: int, context: Context) -> Hit | None:
+        """The longest phrase between `first` and `last` whose conditions hold."""
+        node: Node = [None, self.root]
+        ends: list[tuple[int, Mark]] = []
+        for j in range(first, last):
+            node = node[1][words[j]]
             if node[0] is not None:
-                ends.append((j, node[0]))
-            children = node[1]
-        if not ends:
-            return None
-        last, mark = ends[-1]
-        if mark.simple:
-            return Hit(i, last, mark, mark.labels)
-        for last, mark in reversed(ends):
-            found = self._accept(mark, i, last, context)
+                ends.append((j + 1, node[0]))
+        for end, mark in reversed(ends):
+            found = self._accept(mark, first, end, context)
             if found is not None:
                 return found
         return None
 
-    def _accept(self, mark: Mark | None, first: int, last: int, context: Context) -> Hit | None:
-        if mark is None:
-            return None
+    def _accept(self, mark: Mark, first: int, last: int, context: Context) -> Hit | None:
         if mark.plain:
             if mark.case is not None and not context.case_matches(first, last, mark.case):
                 return None

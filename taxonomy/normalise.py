@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
+from itertools import accumulate
 
 __all__ = ["Normalised", "Tokens", "normalise", "sanitise", "tokenise"]
 
@@ -32,8 +33,8 @@ _SAME_LENGTH = str.maketrans(
 )
 # A word of letters, a number, a blank line, or one sign; hyphens and apostrophes join and are not tokens.
 _SIGNS = r"|\d+(?:[.,]\d+)*|\n[ \t\r\f\v]*(?:\n|[•*-])\s*|[^\w\s'\-]|_+"
-_PLAIN = re.compile("[a-z]+" + _SIGNS)
-_TOKEN = re.compile(r"(?!(?<=')s\b)[^\W\d_]+" + _SIGNS)
+_PLAIN = re.compile(f"([a-z]+{_SIGNS})")
+_TOKEN = re.compile(rf"((?!(?<=')s\b)[^\W\d_]+{_SIGNS})")
 # Two words that lost the space between them: "imageRed", "atriumAbbreviations".
 _GLUED = re.compile(r"[A-Z](?<=[a-z]{3}[A-Z])(?=[a-z]{2})")
 
@@ -69,13 +70,43 @@ class Normalised:
         return offsets[start], offsets[stop] if stop < len(offsets) else offsets[-1]
 
 
-@dataclass(slots=True)
 class Tokens:
-    """Words of a text in lower case, with half-open spans."""
+    """Words of a text in lower case, with half-open spans.
 
-    words: list[str]
-    starts: list[int]
-    ends: list[int]
+    Attributes
+    ----------
+    words : list of str
+        The tokens.
+    starts, ends : list of int
+        Their spans; counted when first asked for, since most captions are judged by their words alone.
+    """
+
+    __slots__ = ("_ends", "_parts", "_starts", "words")
+
+    def __init__(self, parts: list[str]) -> None:
+        # What lies before, between and after the tokens stands at the even places, the tokens at the odd.
+        self._parts = parts
+        self.words = parts[1::2]
+        self._starts: list[int] | None = None
+        self._ends: list[int] | None = None
+
+    @property
+    def starts(self) -> list[int]:
+        return self._starts if self._starts is not None else self._locate()[0]
+
+    @property
+    def ends(self) -> list[int]:
+        return self._ends if self._ends is not None else self._locate()[1]
+
+    def _locate(self) -> tuple[list[int], list[int]]:
+        bounds = list(accumulate(map(len, self._parts)))
+        self._starts = starts = bounds[:-1:2]
+        self._ends = ends = bounds[1::2]
+        return starts, ends
+
+    def touch(self, at: int) -> bool:
+        """Whether the tokens `at` and `at + 1` stand without a space between them."""
+        return not self._parts[2 * at + 2]
 
 
 def sanitise(text: str) -> str:
@@ -135,29 +166,28 @@ def tokenise(text: Normalised) -> Tokens:
     """Cut normalised text into tokens."""
     lower = text.lower
     pattern = _PLAIN if lower.isascii() and "'" not in lower else _TOKEN
-    spans = [match.span() for match in pattern.finditer(lower)]
-    words = [lower[start:end] for start, end in spans]
-    tokens = Tokens(words, [span[0] for span in spans], [span[1] for span in spans])
-    glued = [match.start() for match in _GLUED.finditer(text.text)]
-    return _split_glued(tokens, glued) if glued else tokens
+    parts: list[str] = pattern.split(lower)
+    if _GLUED.search(text.text):
+        parts = _split_glued(parts, [match.start() for match in _GLUED.finditer(text.text)])
+    return Tokens(parts)
 
 
-def _split_glued(tokens: Tokens, cuts: list[int]) -> Tokens:
-    words: list[str] = []
-    starts: list[int] = []
-    ends: list[int] = []
+def _split_glued(parts: list[str], cuts: list[int]) -> list[str]:
+    """Cut tokens where two words were joined; the pieces touch."""
+    out: list[str] = [parts[0]]
+    end = len(parts[0])
     k = 0
-    for word, start, end in zip(tokens.words, tokens.starts, tokens.ends, strict=True):
-        while k < len(cuts) and cuts[k] <= start:
+    for i in range(1, len(parts), 2):
+        word = parts[i]
+        at = end
+        end += len(word)
+        while k < len(cuts) and cuts[k] <= at:
             k += 1
-        at = start
         while k < len(cuts) and cuts[k] < end:
-            words.append(word[at - start : cuts[k] - start])
-            starts.append(at)
-            ends.append(cuts[k])
+            out += (word[: cuts[k] - at], "")
+            word = word[cuts[k] - at :]
             at = cuts[k]
             k += 1
-        words.append(word[at - start :])
-        starts.append(at)
-        ends.append(end)
-    return Tokens(words, starts, ends)
+        out += (word, parts[i + 1])
+        end += len(parts[i + 1])
+    return out

@@ -12,7 +12,6 @@ from typing import NamedTuple
 from usds.taxonomy.assertion import Mention
 from usds.taxonomy.context import Context, PhraseSet
 from usds.taxonomy.document import SiteEntry
-from usds.taxonomy.lexicon import Item
 from usds.taxonomy.udt import Label, Taxonomy
 
 __all__ = ["Fact", "RuleBook"]
@@ -52,11 +51,16 @@ class RuleBook:
             rule for rule in document.combinations if all(self._known(*key) for key in (*rule.all, *rule.add))
         )
         self.combined = frozenset(key for rule in self.combinations for key in rule.all)
-        self.ancestors = {key: self._ancestors(key) for key in self.labels}
+        self.combined_labels = frozenset(label for _, label in self.combined)
+        self.ancestors = {
+            key: tuple((*parent, f"parent/{key[0]}") for parent in self._ancestors(key))
+            for key in self.labels
+        }
         self.sites = tuple(
             (rule, PhraseSet(rule.cues), PhraseSet((*rule.block, *rule.excepted_by)))
             for rule in document.sites
         )
+        self.site_triggers = frozenset[str]().union(*(cues.triggers for _, cues, _ in self.sites))
         self.unless = {rule.id: PhraseSet(rule.unless) for rule in self.combinations}
         self.comparator = PhraseSet(document.normal.comparator if document.normal else ())
 
@@ -80,8 +84,18 @@ class RuleBook:
         for mention in mentions:
             item = mention.item
             if item is not None:
-                facts.append(self._fact(item, mention))
-                if mention.form is not None:
+                facts.append(
+                    Fact(
+                        item.dimension,
+                        item.label,
+                        mention.assertion,
+                        mention,
+                        item.rule_id,
+                        item.method,
+                        item.region,
+                    )
+                )
+                if mention.form is not None and mention.form.also:
                     facts.extend(
                         Fact(dimension, label, mention.assertion, mention, mention.rule_id, mention.method)
                         for dimension, label in mention.form.also
@@ -101,21 +115,12 @@ class RuleBook:
                 )
         return facts
 
-    def _fact(self, item: Item, mention: Mention) -> Fact:
-        return Fact(
-            item.dimension,
-            item.label,
-            mention.assertion,
-            mention,
-            mention.rule_id,
-            mention.method,
-            item.region,
-        )
-
     # ---- combinations -------------------------------------------------------------------------------------
 
     def combine(self, facts: list[Fact], context: Context) -> list[Fact]:
         """Apply the combination rules in the order of the file."""
+        if self.combined_labels.isdisjoint([f.label for f in facts]):
+            return facts
         present = {(f.dimension, f.label) for f in facts if f.assertion == "present"}
         if not present & self.combined:
             return facts
@@ -232,7 +237,6 @@ class RuleBook:
             elif fact.region and sited:
                 continue
             out.append(fact)
-            for dimension, label in self.ancestors[fact.dimension, fact.label]:
-                rule_id = f"parent/{fact.dimension}"
+            for dimension, label, rule_id in self.ancestors[fact.dimension, fact.label]:
                 out.append(Fact(dimension, label, fact.assertion, fact.mention, rule_id, fact.method))
         return out

@@ -32,7 +32,6 @@ _LIST_ENDS = frozenset(
 _AFTER = frozenset(["negation_after", "uncertain_after"])
 
 
-@dataclass(slots=True)
 class Mention:
     """One label found at one place, with what the caption says about it.
 
@@ -41,19 +40,31 @@ class Mention:
     which is no label until a rule makes one of it; `abnormal` marks a word that forbids normal appearance.
     """
 
-    first: int
-    last: int
-    sentence: int
-    assertion: str
-    item: Item | None = None
-    form: Form | None = None
-    cue: tuple[int, int] | None = None
-    head: str | None = None
-    abnormal: bool = False
-    method: str = ""
-    rule_id: str = ""
-    score: float = 100.0
-    modifier: int = -1
+    __slots__ = (
+        *("abnormal", "assertion", "cue", "first", "form", "head", "item", "last"),
+        *("method", "modifier", "rule_id", "score", "sentence"),
+    )
+
+    def __init__(
+        self,
+        first: int,
+        last: int,
+        sentence: int,
+        assertion: str,
+        said: tuple[Item | None, Form | None] = (None, None),
+    ) -> None:
+        self.first = first
+        self.last = last
+        self.sentence = sentence
+        self.assertion = assertion
+        self.item, self.form = item, _ = said
+        self.cue: tuple[int, int] | None = None
+        self.head: str | None = None
+        self.abnormal = False
+        self.method = item.method if item is not None else ""
+        self.rule_id = item.rule_id if item is not None else ""
+        self.score = 100.0
+        self.modifier = -1
 
 
 @dataclass(slots=True)
@@ -80,43 +91,44 @@ class Scopes:
         self.sentence_has_ultrasound = False
         self.last_ultrasound = -99
         self.comma_at = -99
-        self.new_clause()
-
-    # ---- scopes -------------------------------------------------------------------------------------------
-
-    def new_clause(self) -> None:
-        self.clause = len(self.mentions)
-        self.negation: Hit | None = None
-        self.negation_limit = 1 << 60
-        self.suspended = False
-        self.verb_in_negation = False
-        self.doubt: Hit | None = None
-        self.doubt_list = False
-        self.doubt_nouns_only = False
-        self.doubt_sites = True
-        self.doubt_paused = False
+        self.clause = 0
+        self.end_negation()
+        self.end_doubt()
         self.past: Hit | None = None
         self.past_adverb: Hit | None = None
         self.hypothesis: Hit | None = None
         self.landmark: Hit | None = None
         self.new_subject()
 
+    # ---- scopes -------------------------------------------------------------------------------------------
+
+    def new_clause(self) -> None:
+        self.clause = len(self.mentions)
+        if self.negation is not None:
+            self.end_negation()
+        if self.doubt is not None:
+            self.end_doubt()
+        self.past = None
+        self.past_adverb = None
+        self.hypothesis = None
+        self.landmark = None
+        self.new_subject()
+
     def new_subject(self) -> None:
-        self.subject = len(self.mentions)
-        self.comma = len(self.mentions)
+        self.subject = self.comma = len(self.mentions)
         self.conjunction = False
         self.preposition: int | None = None
         self.pending_modifier: tuple[int, Hit, Mention | None] | None = None
         self.pending_head: Mention | None = None
 
     def end_negation(self) -> None:
-        self.negation = None
+        self.negation: Hit | None = None
         self.suspended = False
         self.verb_in_negation = False
         self.negation_limit = 1 << 60
 
     def end_doubt(self) -> None:
-        self.doubt = None
+        self.doubt: Hit | None = None
         self.doubt_list = False
         self.doubt_nouns_only = False
         self.doubt_sites = True
@@ -126,16 +138,19 @@ class Scopes:
 
     def on_period(self, index: int, hit: Hit) -> None:
         at = hit.first
-        words, starts, ends = self.tokens.words, self.tokens.starts, self.tokens.ends
+        words = self.tokens.words
         if at + 1 < len(words):
             before = words[at - 1] if at else ""
-            glued = starts[at + 1] == ends[at]
-            capital = self.text[starts[at + 1]].isupper()
-            if glued and not capital:
+            if self.tokens.touch(at) and not self._capital(at + 1):
                 return
-            if before in _ABBREVIATED or (len(before) == 1 and before.isalpha() and not capital):
+            if before in _ABBREVIATED or (
+                len(before) == 1 and before.isalpha() and not self._capital(at + 1)
+            ):
                 return
         self.on_stop(index, hit)
+
+    def _capital(self, at: int) -> bool:
+        return self.text[self.tokens.starts[at]].isupper()
 
     def on_stop(self, index: int, hit: Hit) -> None:
         del index
