@@ -41,8 +41,25 @@ def test_bundled_taxonomy_has_no_errors_and_only_known_codes():
             "one slip apart",
         ),
         ("pediatric: Pediatric scrotum", "pediatric: Nowhere", "unknown pediatric counterpart 'Nowhere'"),
+        (
+            "    keep:\n      - Uterus\n",
+            "    keep:\n      - Womb\n",
+            "site rule 'fetal' names the unknown label 'Womb'",
+        ),
+        ("    system: Gynaecology\n", "    system: Obstetrics\n", "names the unknown system 'Obstetrics'"),
+        (
+            "also: {organ: Peripheral arteries}",
+            "also: {organ: Arteries}",
+            "also states the unknown label 'Arteries'",
+        ),
+        (
+            "  system: Pediatrics\n",
+            "  system: Children\n",
+            "pediatric override names the unknown label 'Children'",
+        ),
+        ("    - Infant hip and knee\n", "    - Infant hips\n", "names the unknown label 'Infant hips'"),
     ],
-    ids=["code", "shared", "neighbour", "counterpart"],
+    ids=["code", "shared", "neighbour", "counterpart", "keep", "system", "also", "override", "infant"],
 )
 def test_warning_names_the_line(tmp_path, old, new, text):
     found = [f for f in messages(tmp_path, (old, new)) if text in f.text]
