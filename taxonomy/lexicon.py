@@ -64,7 +64,7 @@ class Hit:
     labels: list[tuple[Item, Form]]
 
 
-_GATE_CUES = frozenset(["other_modality", "no_findings"])
+_GATE_CUES = frozenset(["other_modality", "other_guidance", "no_findings"])
 Node = Any  # list of [Mark or None, dict of token -> Node or None]
 
 

@@ -9,7 +9,7 @@ import pytest
 from usds.taxonomy.evaluate import evaluate, read_gold
 
 DATA = Path(__file__).parents[1] / "data"
-SETS = ["captions_heldout_a.jsonl", "captions_heldout_b.jsonl", "captions_heldout_c.jsonl"]
+SETS = [f"captions_heldout_{name}.jsonl" for name in ("a", "b", "c", "d", "negation")]
 RECORDS = {name: read_gold(DATA / name) for name in SETS}
 
 
@@ -24,7 +24,7 @@ def test_scores_stay_above_what_unseen_captions_gave(extractor, name):
     assert found.dangerous == 0
 
 
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("name", SETS[:3])
 def test_abstains_from_all_other_texts_and_from_no_ultrasound(extractor, name):
     found = evaluate(extractor, RECORDS[name], resamples=0)
     assert found.abstained_right == found.abstained_of > 10
