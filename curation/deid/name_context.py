@@ -179,7 +179,7 @@ class _Context:
             return token.is_letter_word
         if len(token.folded) == 1 and self._has_stop(token):
             return sure or label or self._next_is_name(index)
-        if token.fixed or (token.folded in _cues("stop") and not self._is_named_stop(index)):
+        if token.fixed or (token.folded in _cues("stop") and not self._is_named_stop(index, label)):
             return False
         if token.folded in _cues("titles") or len(token.folded) == 1:
             return self._next_is_name(index) or label
@@ -195,14 +195,17 @@ class _Context:
             return not plain or is_rare(token.folded) or self._next_is_name(index, comma=True)
         if self._style == "mixed" and token.capital:
             return not token.text.isupper() or is_name(token.folded)
-        likely = is_name(token.folded) or is_rare(token.folded)
-        return likely and not (self._style == "mixed" and _is_everyday(token))
+        if self._style == "mixed":  # a small letter in ordinary prose
+            return token.folded in given_names() and not _is_everyday(token)
+        return is_name(token.folded) or is_rare(token.folded)
 
-    def _is_named_stop(self, index: int) -> bool:
-        """ "Rose May": a word like "may" with a capital right behind a name."""
+    def _is_named_stop(self, index: int, label: bool) -> bool:
+        """ "Rose May": a word like "may" with a capital, or at the end of a label's line, behind a name."""
         token, before = self._tokens[index], self._tokens[index - 1]
-        ordinary = self._style in ("mixed", "title")
-        return ordinary and token.capital and before.removed and is_name(token.folded)
+        if not before.removed or not is_name(token.folded):
+            return False
+        ordinary = self._style in ("mixed", "title") and token.capital
+        return ordinary or (label and self._text[token.end : token.end + 1] in ("", "\n", ".", ",", ";"))
 
     def _next_is_name(self, index: int, *, comma: bool = False) -> bool:
         if index + 1 >= len(self._tokens) or not self._adjacent(index + 1, comma=comma):
@@ -222,7 +225,7 @@ class _Context:
         if index == 0:
             return True
         between = self._text[self._tokens[index - 1].end : self._tokens[index].start]
-        allowed = " .:-'^_=(\t" + ("," if comma else "")
+        allowed = " .:-'^_=\t" + ("," if comma else "")
         before = self._tokens[index - 1]
         if "." in between and len(before.folded) > 4 and before.folded not in _cues("titles"):
             return False

@@ -351,8 +351,9 @@ def _addresses(text: str) -> Iterator[Span]:
 
 _AGE = re.compile(
     r"(?<![\d./-])(9\d|1[0-2]\d)(?=[ -]{0,2}(?:years?|yrs?|y\.?[ ]?/?o\b|y\b|ans|anos|jahre|jahrige))"
-    r"|(?<=\bage )(9\d|1[0-2]\d)\b|(?<=\baged )(9\d|1[0-2]\d)\b|(?<=\bage: )(9\d|1[0-2]\d)\b"
-    r"|(?<=\bage of )(9\d|1[0-2]\d)\b|(?<![\d.])0?(9\d|1[0-2]\d)y(?![a-z\d])"
+    r"|(?<=\bage )(9\d|1[0-2]\d)\b(?!\+)|(?<=\baged )(9\d|1[0-2]\d)\b(?!\+)"
+    r"|(?<=\bage: )(9\d|1[0-2]\d)\b(?!\+)"
+    r"|(?<=\bage of )(9\d|1[0-2]\d)\b(?!\+)|(?<![\d.])0?(9\d|1[0-2]\d)y(?![a-z\d])"
 )
 _AGE_WORDS = re.compile(
     r"\b(?:ninety(?:[ -](?:one|two|three|four|five|six|seven|eight|nine))?|"

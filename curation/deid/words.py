@@ -164,8 +164,8 @@ def is_word(token: str) -> bool:
     """
     if token in _words():
         return True
-    if token.endswith("'s"):
-        return is_word(token[:-2])
+    if "'" in token:  # "patient's", "o'clock", but not "o'brien"
+        return all(len(part) == 1 or is_word(part) for part in token.split("'"))
     if len(token) < _MIN_BUILT or len(token) > _MAX_WORD or not token.isalpha():
         return False
     if token in given_names() or token in surnames():

@@ -19,7 +19,7 @@ from typing import Any, Final, cast
 import yaml
 from pydicom.dataset import Dataset
 
-from usds.curation.readers.base import CaptionScope, Identifier, RawCaption
+from usds.curation.readers.base import CaptionScope, Identifier, MediaError, RawCaption
 from usds.curation.readers.dicom_header import parse_file
 from usds.curation.readers.dicom_identifiers import dicom_identifiers
 from usds.curation.readers.guard import guarded
@@ -79,6 +79,8 @@ def read_report(data: bytes | Path, limits: ReadLimits | None = None) -> Sidecar
     """
     limits = limits or ReadLimits()
     parsed = parse_file(ByteSource(data, limits), limits)
+    if "SOPClassUID" not in parsed.ds and "ContentSequence" not in parsed.ds:
+        raise MediaError("unreadable")
     with guarded("unreadable"):
         found = _Found()
         _walk(parsed.ds, found, section=None, pictures=(), depth=0)
