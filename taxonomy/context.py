@@ -81,16 +81,20 @@ class PhraseSet:
     """A set of whole words and phrases that is quickly looked for in many captions."""
 
     def __init__(self, patterns: Iterable[str]) -> None:
-        phrases = [phrase_tokens(text) for pattern in patterns for text in expand(pattern)]
+        phrases = {phrase_tokens(text) for pattern in patterns for text in expand(pattern)}
         self.words = frozenset(phrase[0] for phrase in phrases if len(phrase) == 1)
-        self.phrases = tuple((phrase[0], f" {' '.join(phrase)} ") for phrase in phrases if len(phrase) > 1)
-        self.triggers = self.words | {first for first, _ in self.phrases}
+        self.phrases: dict[str, list[str]] = {}
+        for phrase in sorted(phrases):
+            if len(phrase) > 1:
+                # Filed under its longest word, which few captions have ("gestation", not "of").
+                self.phrases.setdefault(max(phrase, key=len), []).append(f" {' '.join(phrase)} ")
+        self.triggers = self.words | self.phrases.keys()
 
     def found_in(self, context: Context) -> bool:
         """Whether any of the phrases occurs."""
-        words = context.word_set
-        if self.triggers.isdisjoint(words):
+        found = self.triggers & context.word_set
+        if not found:
             return False
-        return not self.words.isdisjoint(words) or any(
-            first in words and phrase in context.folded for first, phrase in self.phrases
+        return not self.words.isdisjoint(found) or any(
+            phrase in context.folded for word in found for phrase in self.phrases[word]
         )

@@ -117,11 +117,8 @@ class Gate:
 
 
 def _foreign_script(text: str) -> bool:
-    letters = _LETTER.findall(text)
-    if not letters:
-        return False
-    latin = sum(1 for letter in letters if _LATIN.match(letter))
-    return latin * 10 < len(letters) * 7
+    letters = len(_LETTER.findall(text))
+    return len(_LATIN.findall(text)) * 10 < letters * 7
 
 
 def _is_code(text: str) -> bool:

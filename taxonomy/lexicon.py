@@ -54,14 +54,16 @@ class Mark:
     actions: tuple[Callable[..., None], ...] = ()  # what the sweep does at its cues
 
 
-@dataclass(slots=True)
 class Hit:
     """A phrase found in a text: half-open token span, and what it means there."""
 
-    first: int
-    last: int
-    mark: Mark
-    labels: list[tuple[Item, Form]]
+    __slots__ = ("first", "labels", "last", "mark")
+
+    def __init__(self, first: int, last: int, mark: Mark, labels: list[tuple[Item, Form]]) -> None:
+        self.first = first
+        self.last = last
+        self.mark = mark
+        self.labels = labels
 
 
 _GATE_CUES = frozenset(["other_modality", "other_guidance", "no_findings"])
