@@ -1,1 +1,1 @@
-"""De-identification: keyed identity, harvested identifiers, prose, image area, burned-in text, verification."""
+"""De-identification: keyed ids, harvested identifiers, prose, image area, burned-in text, verification."""

@@ -32,7 +32,7 @@ def session(name: ModelName, threads: int) -> ort.InferenceSession:
     path = files("rapidocr") / "models" / f"{name}.onnx"
     if not path.is_file():
         raise FileNotFoundError(
-            f"rapidocr is installed without {name}.onnx: install rapidocr>=3.10, whose wheel carries it"
+            f"rapidocr is installed without {name}.onnx: install a rapidocr whose wheel carries it (3.9)"
         )
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
