@@ -17,7 +17,7 @@ from rapidfuzz.distance import OSA
 
 from usds.curation.deid.forms import MIN_STRONG, Forms, fold
 from usds.curation.deid.words import fold as fold_case
-from usds.curation.deid.words import is_word, lookup
+from usds.curation.deid.words import is_name, is_word, lookup
 
 __all__ = ["FormIndex", "Match", "Stream"]
 
@@ -30,6 +30,8 @@ _FUZZY: Final = 6
 _ANYWHERE: Final = 10
 """Forms so long count also inside other words."""
 _KEY: Final = 3
+_BRIEF: Final = 5
+"""In texts of so few tokens the patient's own name counts also where it is a word."""
 _OCR: Final = str.maketrans("olis", "0115")
 _OCR_MARKS: Final = str.maketrans("|¦", "ll")
 _IDEOGRAPH: Final = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
@@ -233,6 +235,8 @@ class FormIndex:
 
     def _short(self, stream: Stream, *, outside_area: bool) -> Iterator[Match]:
         ends = {end for _, end in stream.tokens}
+        # A header's "ABDOMEN WHITE" has no sentence that tells the patient from the colour.
+        brief = len(stream.tokens) <= _BRIEF and not self._ocr
         for index, (start, _) in enumerate(stream.tokens):
             forms = self._weak_by_head.get(stream.chars[start])
             if forms is None:
@@ -241,10 +245,17 @@ class FormIndex:
             named = cued or _is_capital_in_prose(stream, start)
             for form in forms:
                 end = start + len(form)
-                if not (cued or (named and len(form) > 2 and self._weak[form] in _PEOPLE)):
+                if not (cued or self._is_person(form, named=named, brief=brief)):
                     continue
                 if end in ends and stream.chars.startswith(form, start) and stream.unbroken(start, end):
                     yield stream.match(start, end, self._weak[form])
+
+    def _is_person(self, form: str, *, named: bool, brief: bool) -> bool:
+        """Whether a word means somebody here, though no cue stands before it."""
+        klass = self._weak[form]
+        if len(form) <= 2 or klass not in _PEOPLE:
+            return False
+        return named or (brief and klass == "name" and is_name(form))
 
     def _near(self, stream: Stream) -> Iterator[Match]:
         """One edit away: then the first or the last three characters are as they should be."""

@@ -16,6 +16,7 @@ from itertools import pairwise
 from typing import Final, Protocol
 
 from usds.curation.deid.name_context import Token, names_in_context, text_style
+from usds.curation.deid.other_dates import other_dates
 from usds.curation.deid.patterns import Span, find_patterns
 from usds.curation.deid.words import fold, is_any_name, is_misspelling, is_name, is_word, lookup
 
@@ -117,6 +118,7 @@ class Scrubber:
         harvested = matcher.find(text) if matcher is not None else ()
         spans = [Span(match.start, match.end, "harvest", _REMOVED) for match in harvested]
         spans += find_patterns(text)
+        spans += other_dates(text)
         self._judge(tokens, spans)
         names_in_context(tokens, text, text_style(tokens))
         spans += [Span(token.start, token.end, "name") for token in tokens if token.removed]

@@ -144,7 +144,7 @@ def test_numbers_of_a_caption_are_not_glued_to_an_id() -> None:
 
 
 def test_a_form_does_not_cross_a_gap() -> None:
-    assert found(matcher(("Rose^White", "name")), "rose      white") == []
+    assert found(matcher(("Rose^White", "name")), "in the picture a rose      white line stands") == []
 
 
 def test_the_index_survives_the_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,3 +184,15 @@ def test_work_is_linear_in_text_and_names() -> None:
     one = matcher(staff=tuple(f"{a}^{b}" for a, b in zip(names[::2], names[1::2], strict=True)))
     text = "the liver is normal and the kidney shows no stone " * 2_000
     assert found(one, text + names[7]) == [names[7]]
+
+
+@pytest.mark.parametrize("name", ["White^Rose", "Long^Grant", "Head^Mark", "Young^May"])
+def test_a_header_in_few_words_may_hold_a_patient_who_is_called_like_a_word(name: str) -> None:
+    family, given = name.upper().split("^")
+    one = matcher((name, "name"))
+    assert found(one, f"ABDOMEN {family}") == [family]
+    assert found(one, f"{given} liver") == [given]
+    assert found(one, family.lower()) == [family.lower()]
+    # A sentence has other signs of a person; and colleagues called Long would cost every "long axis".
+    assert found(one, "a white line along the long axis of the young head may mark the rose") == []
+    assert found(matcher(staff=(name,)), f"ABDOMEN {family}") == []
