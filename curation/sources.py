@@ -6,6 +6,7 @@ that may crash.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -124,13 +125,13 @@ class _Walk:
         pending = [(str(self._root), "", False)]
         while pending:
             folder, relative, hidden = pending.pop()
-            if is_dataset(Path(folder)):
-                self.datasets += 1
-                continue
             try:
+                if is_dataset(Path(folder)):
+                    self.datasets += 1
+                    continue
                 entries = list(os.scandir(folder))
-            except OSError:
-                yield SourceFile(folder, relative, 0, 0, "permission_denied")
+            except OSError as error:  # one folder that cannot be looked into is one row, not the end
+                yield SourceFile(folder, relative, 0, 0, _why(error))
                 continue
             for entry in entries:
                 below = f"{relative}/{entry.name}" if relative else entry.name
@@ -146,11 +147,16 @@ def _entry(entry: os.DirEntry[str], relative: str, hidden: bool) -> SourceFile:
         return SourceFile(entry.path, relative, 0, 0, "symlink")
     try:
         info = entry.stat(follow_symlinks=False)
-    except OSError:
-        return SourceFile(entry.path, relative, 0, 0, "permission_denied")
+    except OSError as error:
+        return SourceFile(entry.path, relative, 0, 0, _why(error))
     return SourceFile(
         entry.path, relative, info.st_size, info.st_mtime_ns, _refusal(entry.name, info, hidden)
     )
+
+
+def _why(error: OSError) -> Reason:
+    """A path longer than the system takes is unreadable for good; the rest may be mended by a right."""
+    return "unreadable" if error.errno == errno.ENAMETOOLONG else "permission_denied"
 
 
 def _refusal(name: str, info: os.stat_result, hidden: bool) -> Reason | None:

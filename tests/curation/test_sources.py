@@ -119,3 +119,35 @@ def test_names_that_are_no_unicode_survive_the_database(tmp_path: Path) -> None:
     encode_path(file.path).encode("utf-8")
     assert decode_path(encode_path(file.path)) == file.path
     assert encode_path("plain/ü.png") == "plain/ü.png"
+
+
+def test_a_folder_that_cannot_be_looked_into_is_one_row(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    fill(raw, "good.png")
+    folder = os.open(raw, os.O_RDONLY)
+    for _ in range(120):  # deeper than a path may be long
+        os.mkdir("d" * 40, dir_fd=folder)
+        below = os.open("d" * 40, os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = below
+    os.close(os.open("lost.png", os.O_CREAT | os.O_WRONLY, dir_fd=folder))
+    os.close(folder)
+    found = reasons(raw)
+    assert found.pop("good.png") is None
+    assert list(found.values()) == ["unreadable"]
+
+
+def test_a_folder_without_the_right_to_enter_is_one_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = tmp_path / "raw"
+    fill(raw, "good.png", "closed/inner.png")
+    stat = os.stat
+
+    def denied(path: object, *arguments: object, **options: object) -> os.stat_result:
+        if str(path).endswith("closed/dataset.json"):  # what the system says to all but root
+            raise PermissionError(13, "Permission denied")
+        return stat(path, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "stat", denied)
+    assert reasons(raw) == {"closed": "permission_denied", "good.png": None}
