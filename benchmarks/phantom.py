@@ -93,6 +93,11 @@ def one_run(
     start = time.process_time()
     result = train(dataset, dataset_taxonomy(dataset), settings, options.out / "runs")
     seconds = time.process_time() - start
+    if result.interrupted:
+        raise SystemExit(
+            f"{arm}, seed {seed}: stopped at step {result.steps} of {result.planned}; an "
+            "unfinished run is no result. Run the same command again: finished runs are kept"
+        )
     report = evaluate(
         result.run,
         dataset,

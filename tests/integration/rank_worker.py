@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import torch
+
 from usds.model.run import Run
 from usds.model.train import train
 from usds.schemas.dataset import Dataset
