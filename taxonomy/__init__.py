@@ -1,1 +1,1 @@
-"""The Ultrasonographic Diagnostic Taxonomy (UDT): vocabulary, captions to labels, similarity, graphs."""
+"""The Ultrasonographic Diagnostic Taxonomy: vocabulary, captions to labels, similarity priors, graphs."""

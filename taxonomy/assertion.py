@@ -325,9 +325,11 @@ class Sweep(Scopes):
         self.new_subject()
 
     def on_versus(self, index: int, hit: Hit) -> None:
+        following, reach = hit.first, SHORT
         for mention in reversed(self.mentions[self.subject :]):
-            if hit.first - mention.last > SHORT:
+            if following - mention.last > reach:
                 break
+            following, reach = mention.first, 1  # further terms only where they join: "cyst, abscess versus"
             beside = (
                 mention.last == hit.first and mention.item is not None and mention.item.role == "descriptor"
             )

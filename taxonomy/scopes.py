@@ -289,9 +289,9 @@ class Scopes:
         self.doubt_paused = False
 
     def answers(self, hit: Hit) -> bool:
-        """ "Calcification: no." answers what stands before the colon."""
+        """ "Calcification: no." and "abscess ruled out;" answer what stands before them."""
         words = self.tokens.words
-        if not hit.first or words[hit.first - 1] != ":":
+        if not hit.first or (words[hit.first - 1] != ":" and words[hit.last - 1] not in ("excluded", "out")):
             return False
         return hit.last >= len(words) or words[hit.last] in _ANSWER_ENDS
 
