@@ -15,21 +15,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import spacy
-from spacy.matcher import PhraseMatcher
-
-from usds.taxonomy.assertion import Sweep
+from benchmarks import annotate_speed
 from usds.taxonomy.codes import header_labels
-from usds.taxonomy.context import Context
 from usds.taxonomy.evaluate import method_precision, read_gold
 from usds.taxonomy.extract import Extractor
-from usds.taxonomy.normalise import normalise, tokenise
 from usds.taxonomy.udt import load_taxonomy
 
 CASES = Path(__file__).parents[1] / "tests/data/extraction_cases.jsonl"
@@ -53,72 +47,13 @@ def read_captions(path: Path | None) -> list[str]:
     return [caption for caption in captions if caption]
 
 
-def best_rate(work: Callable[[], object], n: int, repeat: int) -> float:
-    """Items a CPU second, best of `repeat` rounds."""
-    best = float("inf")
-    for _ in range(repeat):
-        start = time.process_time()
-        work()
-        best = min(best, time.process_time() - start)
-    return n / best
-
-
-def stages(extractor: Extractor, texts: Sequence[str]) -> dict[str, Callable[[], object]]:
-    """One function a stage, each over all captions with its inputs prepared."""
-    normals = [normalise(text) for text in texts]
-    tokens = [tokenise(normal) for normal in normals]
-    contexts = [Context(n.text, t) for n, t in zip(normals, tokens, strict=True)]
-    hits = [extractor.lexicon.scan(t.words, c) for t, c in zip(tokens, contexts, strict=True)]
-    rules = extractor.book.compounds
-
-    def sweep() -> None:
-        for h, t, n in zip(hits, tokens, normals, strict=True):
-            Sweep(h, t, n.text, rules).run()
-
-    return {
-        "normalise": lambda: [normalise(text) for text in texts],
-        "tokenise": lambda: [tokenise(normal) for normal in normals],
-        "find phrases": lambda: [
-            extractor.lexicon.scan(t.words, c) for t, c in zip(tokens, contexts, strict=True)
-        ],
-        "assertion": sweep,
-        "all stages": lambda: [extractor.extract(text) for text in texts],
-    }
-
-
-def peers(extractor: Extractor, texts: Sequence[str]) -> dict[str, Callable[[], object]]:
-    """SpaCy on the same captions and phrases."""
-    nlp = spacy.blank("en")
-    matcher = PhraseMatcher(nlp.vocab, attr="LOWER")
-    phrases = sorted({form.text for _, _, form in extractor.taxonomy.forms()})
-    matcher.add("form", list(nlp.tokenizer.pipe(phrases)))
-
-    return {
-        "spaCy tokenizer only": lambda: [nlp.make_doc(text) for text in texts],
-        "spaCy tokenizer + PhraseMatcher": lambda: [matcher(nlp.make_doc(text)) for text in texts],
-    }
-
-
-def measure(path: Path | None, repeat: int) -> dict[str, Any]:
+def measure(path: Path | None, repeat: int, sizes: Sequence[int]) -> dict[str, Any]:
     """All figures of one run."""
     start = time.process_time()
     extractor = Extractor(load_taxonomy("udt"))
     build = time.process_time() - start
-    texts = read_captions(path)
-    mine = {name: best_rate(work, len(texts), repeat) for name, work in stages(extractor, texts).items()}
-    other = {name: best_rate(work, len(texts), repeat) for name, work in peers(extractor, texts).items()}
-    long = "No mass, cyst or collection. A hypoechoic nodule with smooth margins in the thyroid. " * 530
-    start = time.process_time()
-    extractor.extract(long[:45_000])
-    return {
-        "captions": len(texts),
-        "mean_characters": round(sum(map(len, texts)) / len(texts), 1),
-        "build_s": round(build, 3),
-        "captions_per_cpu_s": {name: round(rate) for name, rate in {**mine, **other}.items()},
-        "all_stages_over_spacy_tokenizer": round(mine["all stages"] / other["spaCy tokenizer only"], 3),
-        "caption_of_45000_characters_s": round(time.process_time() - start, 3),
-        "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-    }
+    figures = annotate_speed.measure(extractor, read_captions(path), repeat, sizes)
+    return {"build_s": round(build, 3), **figures}
 
 
 def calibrate(gold: Sequence[Path]) -> dict[str, Any]:
@@ -157,6 +92,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--captions", type=Path)
     parser.add_argument("--repeat", type=int, default=7)
+    parser.add_argument("--scale", type=int, nargs="*", default=[10_000], help="numbers of captions")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--calibrate", action="store_true")
     parser.add_argument("--gold", type=Path, nargs="+", default=GOLD)
@@ -168,17 +104,16 @@ def main() -> None:
         if not options.dry_run:
             CONFIDENCE.write_text(content, encoding="utf-8")
         return
-    figures = measure(options.captions, options.repeat)
+    figures = measure(options.captions, options.repeat, options.scale)
     if options.json:
         print(json.dumps(figures))
         return
     for key, value in figures.items():
-        if isinstance(value, dict):
-            print(key)
-            for name, rate in value.items():
-                print(f"  {name:34} {rate:>9,}")
-        else:
-            print(f"{key:36} {value}")
+        print(key)
+        for row in value.items() if isinstance(value, dict) else enumerate(value) if key == "scaling" else ():
+            print(f"  {row[0]!s:42} {row[1]}")
+        if not isinstance(value, dict | list):
+            print(f"  {value}")
 
 
 if __name__ == "__main__":

@@ -25,11 +25,12 @@ def _needle(phrase: str) -> str:
 class Context:
     """The caption as conditional forms see it: its words, and its letters as written."""
 
-    __slots__ = ("_folded", "_word_set", "shouting", "text", "tokens")
+    __slots__ = ("_counts", "_folded", "_word_set", "shouting", "text", "tokens")
 
     def __init__(self, text: str, tokens: Tokens) -> None:
         self.text = text
         self.tokens = tokens
+        self._counts: dict[str, int] = {}
         self._folded: str | None = None
         self._word_set: frozenset[str] | None = None
         # In a caption written in capitals only, case says nothing.
@@ -51,7 +52,14 @@ class Context:
 
     def has(self, phrase: str) -> bool:
         """Whether a phrase occurs, its last word possibly as the beginning of a longer one."""
-        return _needle(phrase) in self.folded
+        return self._count(phrase) > 0
+
+    def _count(self, phrase: str) -> int:
+        """Occurrences in the whole caption, counted once: a long text asks for the same phrase very often."""
+        count = self._counts.get(phrase)
+        if count is None:
+            count = self._counts[phrase] = self.folded.count(_needle(phrase))
+        return count
 
     def case_matches(self, first: int, last: int, written: str) -> bool:
         """Whether the letters stand as `written` (hyphens and spaces count as the same)."""
@@ -73,8 +81,7 @@ class Context:
     def _elsewhere(self, phrase: str, first: int, last: int) -> bool:
         """A required phrase must stand outside the form itself."""
         inside = f" {' '.join(self.tokens.words[first:last])} "
-        needle = _needle(phrase)
-        return self.folded.count(needle) > inside.count(needle)
+        return self._count(phrase) > inside.count(_needle(phrase))
 
 
 class PhraseSet:

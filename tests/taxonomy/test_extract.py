@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from usds.taxonomy.extract import Extractor, explain
+from usds.taxonomy.normalise import normalise, tokenise
 from usds.taxonomy.source import parse_source
 from usds.taxonomy.udt import build_taxonomy, load_taxonomy
 
@@ -133,6 +134,30 @@ def test_work_grows_in_proportion_to_the_text(extractor, monkeypatch):
     extractor.extract(sentence * 50)
     extractor.extract(sentence * 100)
     assert counts[1] == 2 * counts[0]
+
+
+def test_conditions_are_looked_up_once_in_a_caption(monkeypatch):
+    """A condition that fails would otherwise read the whole text again at every place that asks for it."""
+    from usds.taxonomy import context as module
+
+    asked = []
+    needle = module._needle
+    monkeypatch.setattr(module, "_needle", lambda phrase: asked.append(phrase) or needle(phrase))
+    normal = normalise("Smooth margins of the nodule. " * 50)
+    context = module.Context(normal.text, tokenise(normal))
+    for _ in range(20):
+        assert context.has("smooth margins")
+        assert not context.has("blunt edges")
+    assert asked == ["smooth margins", "blunt edges"]
+
+
+def test_evidence_is_the_same_whenever_it_is_asked_for(extractor):
+    text = "Hypoechoic nodule without calcification. Cannot exclude carcinoma."
+    first, second = extractor.extract(text), extractor.extract(text)
+    assert first == second
+    assert pickle.loads(pickle.dumps(first)) == second
+    assert first.evidence is first.evidence
+    assert first != extractor.extract("Liver cyst.")
 
 
 @pytest.mark.slow
