@@ -252,19 +252,12 @@ def _ids(text: str) -> Iterator[Span]:
         if match.end() - match.start() > 5 or not _unit_follows(text, match.end()):
             yield Span(match.start(), match.end(), "id")
     for match in _GROUPED.finditer(text):
-        if _is_grouped_id(match.group()) and not _unit_follows(text, match.end()):
+        # A range of three digits each ("120-150") has its unit behind it.
+        if sum(char.isdigit() for char in match.group()) >= 6 and not _unit_follows(text, match.end()):
             yield Span(match.start(), match.end(), "id")
     for match in _MIXED.finditer(text):
         if _is_mixed_id(match.group()):
             yield Span(match.start(), match.end(), "id")
-
-
-def _is_grouped_id(written: str) -> bool:
-    """Many digits in groups; a range ("120-150") rises and has two numbers of one length."""
-    groups = _GROUP.findall(written)
-    digits = sum(map(len, groups))
-    is_range = len(groups) == 2 and len(groups[0]) == len(groups[1]) and int(groups[0]) < int(groups[1])
-    return digits >= 7 or (digits == 6 and (not is_range or groups[0][0] == "0"))
 
 
 def _unit_follows(text: str, at: int) -> bool:

@@ -126,7 +126,6 @@ def test_a_deep_tree_ends() -> None:
 
 
 def test_damage_gives_a_reason_and_no_value() -> None:
-    data = report(CONTENT)
     with pytest.raises(MediaError, match="unreadable") as caught:
         read_report(b"Zorn Ada was here")
     assert "Zorn" not in str(caught.value)
