@@ -93,6 +93,7 @@ def run_checks(dataset: Path, runs: Path) -> Iterator[Check]:
         yield _library(module, distribution, f"optional: {what}", mend, "warning")
     yield from _safely("DICOM codecs", _dicom_codecs)
     yield from _safely("text models", _text_models)
+    yield from _safely("audit reader", _audit_reader)
     yield from _safely("bundled taxonomy", _taxonomy)
     yield from _safely("GPU", _gpu)
     yield from _places(dataset, runs)
@@ -157,6 +158,14 @@ def _text_models() -> Iterator[Check]:
             yield Check("OCR", title, "ok", ", ".join(model.name for model in found))
         else:
             yield Check("OCR", title, "fail", "not in the package", "pip install --force-reinstall rapidocr")
+
+
+def _audit_reader() -> Iterator[Check]:
+    program = shutil.which("tesseract")
+    mend = "apt-get install -y tesseract-ocr: `usds audit` then reads images with other eyes than ingest"
+    yield Check(
+        "OCR", "tesseract", "ok" if program else "warning", "found" if program else "not installed", mend
+    )
 
 
 def _taxonomy() -> Iterator[Check]:
