@@ -1,7 +1,6 @@
 """A leak of every kind is planted, and the audit must see each; and must be silent where there is none."""
 
 import json
-import shutil
 
 import cv2
 import numpy as np
@@ -130,7 +129,6 @@ def test_words_in_the_metadata_of_an_image_are_found(tmp_path):
     assert image_metadata(plain + b"tail") == "bytes after the image"
 
 
-@pytest.mark.skipif(not shutil.which("tesseract"), reason="reads pixels with Tesseract")
 @pytest.mark.parametrize(
     ("words", "klass"),
     [
@@ -194,3 +192,12 @@ def test_corrections_are_read(tmp_path):
     table = pa.table({"target_id": ["Agatha 1957-03-11"]})
     pq.write_table(table, folder / "x.parquet")
     assert "not_a_keyed_id" in classes(dataset)
+
+
+def test_without_tesseract_pixels_are_still_read_and_the_report_says_by_whom(tmp_path, monkeypatch):
+    monkeypatch.setattr("usds.curation.audit_images.shutil.which", lambda _: None)
+    report = audit(make(tmp_path / "d", image=lettered("WINTERBOTTOM")), index())
+    assert "name" in report.counts()
+    clean = audit(make(tmp_path / "e"), index())
+    assert (clean.findings, clean.independent, clean.passed) == ([], False, False)
+    assert "not independent" in clean.reader
