@@ -18,7 +18,7 @@ TargetMode = Literal["paper", "masked"]
 _TINY = 1e-12
 
 
-def batch_target(  # noqa: PLR0917 -- the public signature
+def batch_target(
     x: Tensor,
     s: Tensor,
     filled: Tensor | None = None,

@@ -134,7 +134,7 @@ def normal_patient_id(value: str | None, *, explicit: bool = False) -> str | Non
     ----------
     value : str or None
     explicit : bool
-        A person said that these are the subjects: "X" and "test" are two of them then, only nothing is nobody.
+        A person said that these are the subjects: "X" and "test" are two of them then.
     """
     text = " ".join(unicodedata.normalize("NFKC", value or "").replace("\0", " ").split()).upper()
     return None if not text or (is_placeholder(text) and not explicit) else text
