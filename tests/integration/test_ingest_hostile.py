@@ -314,3 +314,12 @@ def test_every_real_file_ends_as_the_table_says(tmp_path: Path, usds: Any) -> No
     }
     assert {name: how for name, how in found.items() if how not in table[name]} == {}
     assert set(found) == set(wanted)
+
+
+def test_a_list_of_subjects_that_is_no_table_is_refused_without_its_names(
+    tmp_path: Path, small_export: Path, usds: Any
+) -> None:
+    (tmp_path / "list.csv").write_text("a.dcm," + "BOTTOMLEY" * 20_000)
+    done = usds("ingest", small_export, "--dataset", "d", "--subjects", tmp_path / "list.csv", expect=2)
+    assert "cannot be read as a UTF-8 CSV file" in done.stderr
+    assert "BOTTOMLEY" not in done.stdout + done.stderr

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import json
+import os
 import re
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image, PngImagePlugin
+from support.dicom_factory import make_us_dicom, make_video, phantom
 
 from usds.schemas.dataset import Dataset
 
@@ -71,3 +77,82 @@ def test_private_files_are_for_the_owner_alone(
     usds("ingest", small_export / "patient0", "--dataset", "d")
     for path in private_state_home.rglob("*"):
         assert path.stat().st_mode & 0o077 == 0, path
+
+
+SENTENCE = (
+    "Simple cyst of the left kidney, anechoic with thin wall and posterior enhancement, seen in {} and "
+    "unchanged in size since the last examination of the abdomen."
+)
+
+
+def _odd_places(raw: Path) -> list[str]:
+    """An export with identifiers where few look; returns them."""
+    pixels = [Image.fromarray(picture).convert("RGB") for picture in phantom(6, 240, 320, seed=11)]
+    raw.mkdir()
+
+    def save(name: str, kind: str, number: int, **options: Any) -> None:
+        (raw / name).parent.mkdir(exist_ok=True)
+        pixels[number].rotate(3 * number).save(raw / name, kind, **options)
+
+    info = PngImagePlugin.PngInfo()
+    info.add_text("PatientName", "Oglethorpe, Cressida")
+    info.add_itxt("XML:com.adobe.xmp", "<x:xmpmeta><dc:creator>Pemberton</dc:creator></x:xmpmeta>")
+    save("meta/a.png", "PNG", 0, pnginfo=info)
+    (raw / "meta/a.txt").write_text(SENTENCE.format("Cressida Oglethorpe by Pemberton"), "utf-16")
+    exif = Image.Exif()
+    exif[0x010E], exif[0x013B] = "Patient Hawthornthwaite", "Dr Quartermaine"
+    save("meta/b.jpg", "JPEG", 1, exif=exif, comment=b"Heatherington was here", quality=97)
+    about = {"caption": SENTENCE.format("Hawthornthwaite by Quartermaine"), "language": "Heatherington"}
+    (raw / "meta/b.json").write_text(json.dumps({**about, "section": "Satterthwaite"}))
+    save("table/t.png", "PNG", 2)
+    (raw / "table/x.csv").write_text(
+        'image,caption,patient,language\nt.png,"' + SENTENCE.format("Wilhelmina\nBottomley") + '",'
+        '"=HYPERLINK(""Bottomley, Wilhelmina"")",Bottomley\n', "utf-8-sig",
+    )  # fmt: skip
+    clip = make_video(
+        phantom(8, 240, 320, seed=12), metadata={"title": "Ploughwright", "artist": "Ironmonger"}
+    )
+    (raw / "meta/d.mp4").write_bytes(clip)
+    (raw / "meta/d.txt").write_text(SENTENCE.format("Ploughwright by Ironmonger"))
+    dicom = make_us_dicom(
+        phantom(1, 240, 320, seed=13),
+        header={
+            "PatientName": "WHITE^ROSE", "PatientID": "HX4410137", "StudyDescription": "ABDOMEN WHITE",
+            "SeriesDescription": "ROSE liver", "ImageComments": SENTENCE.format("R. White on 14 V 2019"),
+            "Manufacturer": "Cadwallader", "ManufacturerModelName": "Penhaligon", "BodyPartExamined": "PENHAL",
+        },
+    )  # fmt: skip
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.comment = b"for Sacheverell"
+        archive.writestr("SACHEVERELL_LUCRETIA/scan.dcm", dicom)
+    (raw / "SACHEVERELL.zip").write_bytes(packed.getvalue())
+    folder = os.fsencode(raw) + b"/VILLENEUVE\xff\xfe"
+    os.mkdir(folder)
+    with open(folder + b"/LAFAYETTE\n\xe9.png", "wb") as stream:
+        pixels[4].rotate(9).save(stream, "PNG")
+    return [
+        "oglethorpe", "cressida", "pemberton", "hawthornthwaite", "quartermaine", "heatherington",
+        "satterthwaite", "wilhelmina", "bottomley", "ploughwright", "ironmonger", "hx4410137", "cadwallader",
+        "penhal", "sacheverell", "lucretia", "villeneuve", "lafayette", "abdomen white", "rose liver",
+        "r. white", "v 2019",
+    ]  # fmt: skip
+
+
+def test_nothing_leaves_from_where_few_look(tmp_path: Path, usds: Any) -> None:
+    planted = _odd_places(tmp_path / "raw")
+    done = usds("ingest", tmp_path / "raw", "--dataset", "d", expect=None)
+    assert done.returncode in (0, 3), done.stderr
+    usds("annotate", "--dataset", "d")
+    report = usds("stats", "--dataset", "d", "--html", "r.html")
+    html = ("report", (tmp_path / "r.html").read_text("utf-8"))
+    said = [("stdout", done.stdout + report.stdout), ("stderr", done.stderr + report.stderr), html]
+    found = [
+        (where, one)
+        for one in planted
+        for where, text in [*texts(tmp_path / "d"), *said]
+        if one in text.lower()
+    ]
+    assert found == []
+    captions = Dataset.open(tmp_path / "d").arrow("captions").to_table().column("text").to_pylist()
+    assert sum("Simple cyst of the left kidney" in text for text in captions) == 5, done.stdout
