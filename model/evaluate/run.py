@@ -43,6 +43,17 @@ _DEFINITIONS: Final = {
 }
 
 
+def _definitions(prompt_weight: float) -> dict[str, str | None]:
+    """What the figures mean, and what the training had seen of the questions asked here."""
+    if not prompt_weight:
+        return _DEFINITIONS
+    seen = (
+        f"The loss held label prompts with weight {prompt_weight:g}: the attribute scores rest on the labels "
+        "of the training side, and are zero-shot only in that no test record was seen."
+    )
+    return {**_DEFINITIONS, "label prompts": seen}
+
+
 class EvaluateSettings(Settings):
     """What an evaluation looks at."""
 
@@ -140,7 +151,7 @@ def evaluate(
         if settings.probe
         else {},
         "fine_tune": _fine_tunes(model, sides, cache, device, settings),
-        "definitions": _DEFINITIONS,
+        "definitions": _definitions(trained.model.loss.prompt_weight),
     }
     report["verdict"] = verdict(found, sides.test.n_subjects, run)
     return Evaluation(report, found, image, text, sides.test, cache)
