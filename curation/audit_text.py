@@ -75,6 +75,7 @@ class TextAuditor:
         self._index = index
         self._matchers: dict[str | None, Matcher] = {}
         self._all = index.matcher_of_all() if index else None
+        self._people = index.matcher_of_people() if index else None
         self.identifiers = sum(1 for _ in index.identifiers()) if index else 0
         self.strings = 0
         self.subjects = _subjects(dataset)
@@ -136,7 +137,14 @@ class TextAuditor:
                 for column in ("text", "section"):
                     if row[column]:
                         self.strings += 1
-                        yield from self._judge(f"captions.{column} {row['caption_id']}", row[column], matcher)
+                        place = f"captions.{column} {row['caption_id']}"
+                        own = list(self._judge(place, row[column], matcher))
+                        yield from own or self._strangers(place, row[column])
+
+    def _strangers(self, place: str, value: str) -> Iterator[Finding]:
+        """Other patients than the one the text is about."""
+        for match in self._people.find(value) if self._people else ():
+            yield Finding(match.klass, place, mask(value[match.start : match.end]))
 
     def _documents(self) -> Iterator[Finding]:
         root = self._dataset.root

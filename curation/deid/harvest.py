@@ -24,6 +24,7 @@ __all__ = ["IdentifierIndex", "Match", "Matcher", "fold"]
 
 FILE: Final = "harvest.sqlite"
 _SHARED: Final = frozenset({"staff", "institution", "address"})
+_PEOPLE: Final = frozenset({"name", "id", "phone"})
 """Classes that are searched in every subject's texts."""
 
 
@@ -150,6 +151,14 @@ class IdentifierIndex:
     def matcher_of_all(self) -> Matcher:
         """A matcher that knows every identifier of the export, for strings that have no subject."""
         return Matcher(_Indexed(forms_of(self.identifiers())))
+
+    def matcher_of_people(self) -> Matcher:
+        """Names, ids and numbers of all subjects, where they count by themselves.
+
+        For an auditor: a text may name another patient than its own, and nobody planned that.
+        """
+        people = (one for one in self.identifiers() if one.klass in _PEOPLE)
+        return Matcher(_Indexed(Forms(strong=forms_of(people).strong)))
 
     def _shared_identifiers(self) -> Iterator[Identifier]:
         for subject, klass, value, cue in self._select(None, shared=True):

@@ -201,3 +201,21 @@ def test_without_tesseract_pixels_are_still_read_and_the_report_says_by_whom(tmp
     clean = audit(make(tmp_path / "e"), index())
     assert (clean.findings, clean.independent, clean.passed) == ([], False, False)
     assert "not independent" in clean.reader
+
+
+@pytest.mark.parametrize("text", ["A cyst as in Featherstonehaugh.", "Seen before: HX 4410137", "WHITE, ROSE: cyst"])
+def test_another_patient_than_the_one_of_the_picture_is_found(tmp_path, text):
+    known = index()
+    other = IDS.subject("id", "4712")
+    for value, klass in [("Featherstonehaugh^Ida", "name"), ("HX4410137", "id"), ("White^Rose", "name")]:
+        known.add(other, Identifier(value, klass))
+    assert audit(make(tmp_path / "d", caption=text), known).counts()
+    harmless = make(tmp_path / "e", caption="A white line and a rose shape along the long axis.")
+    assert audit(harmless, known).findings == []
+
+
+def test_another_patient_in_the_pixels_is_found(tmp_path):
+    known = index()
+    known.add(IDS.subject("id", "4712"), Identifier("Featherstonehaugh^Ida", "name"))
+    dataset = make(tmp_path / "d", image=lettered("FEATHERSTONEHAUGH"))
+    assert set(audit(dataset, known).counts()) == {"name"}
