@@ -288,7 +288,7 @@ def _explain(taxonomy: Taxonomy, text: str, output: Output) -> None:
 
     text = text.encode("utf-8", "replace").decode("utf-8")
     extraction = Extractor(taxonomy).extract(text)
-    output.data(extraction)
+    output.data(extraction.to_json())
     if extraction.abstained:
         output.show(f"abstained: {extraction.abstained}")
         return

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from importlib import resources
 from typing import Any, NamedTuple
@@ -112,6 +112,17 @@ class Extraction:
             self._evidence = self._rows()
             self._rows = None
         return self._evidence
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON form: labels by dimension, and the evidence row by row."""
+        return {
+            "present": self.present,
+            "negated": self.negated,
+            "uncertain": self.uncertain,
+            "abstained": self.abstained,
+            "conflict": self.conflict,
+            "evidence": [asdict(row) for row in self.evidence],
+        }
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Extraction) and self._fields() == other._fields()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
@@ -20,6 +21,10 @@ from usds.schemas.state import State
 
 # Helpers of tests/support are imported by name; pytest in importlib mode adds no folder by itself.
 sys.path.insert(0, str(Path(__file__).parent))
+
+# A shell that starts the tests in its background has them ignore SIGINT, and so would every child.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 DatasetMaker = Callable[..., Dataset]
 
