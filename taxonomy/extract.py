@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib import resources
 from typing import Any, NamedTuple
@@ -121,7 +121,7 @@ class Extraction:
             "uncertain": self.uncertain,
             "abstained": self.abstained,
             "conflict": self.conflict,
-            "evidence": [asdict(row) for row in self.evidence],
+            "evidence": [row._asdict() for row in self.evidence],
         }
 
     def __eq__(self, other: object) -> bool:
