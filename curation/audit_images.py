@@ -32,6 +32,10 @@ __all__ = ["ImageAuditor", "ImageFinding", "Word", "tesseract_words"]
 
 RGB = NDArray[np.uint8]
 _SCALE: Final = 2
+_BRIGHT: Final = 170
+"""Grey value from which on a pixel may belong to a letter that lies over speckle."""
+_VIEW_LINES: Final = 100_000_000
+"""Line numbers of one view of an image stay below."""
 """Tesseract wants letters of about 30 px; screens of scanners have 8 to 20."""
 _WORD_CONFIDENCE: Final = 85
 _IDENTIFIER_CONFIDENCE: Final = 30
@@ -129,10 +133,11 @@ def judge(
                 findings.append(Finding(match.klass, place, mask(text[match.start : match.end])))
     for text in _lines(words, _PATTERN_CONFIDENCE):
         findings += [Finding(klass, place, mask(value)) for klass, value in patterns_in(text)]
-    for text in _lines(words, _IDENTIFIER_CONFIDENCE) if people and not findings else ():
+    if people is not None and not findings:
         # Without the tolerance for misread letters: many names meet much noise here.
         findings += [
             Finding(match.klass, place, mask(text[match.start : match.end]))
+            for text in _lines(words, _IDENTIFIER_CONFIDENCE)
             for match in people.find(text)
             if match.end - match.start >= _STRANGER
         ]
@@ -165,7 +170,9 @@ def _version(program: str) -> str:
 
 
 def tesseract_words(rgb: RGB, program: str = "tesseract") -> list[Word]:
-    """Read an image with Tesseract, upscaled, on one thread.
+    """Read an image with Tesseract, upscaled, on one thread: as it is, and its bright strokes alone.
+
+    Speckle behind letters hides them from Tesseract; writing of machines is brighter than most tissue.
 
     Parameters
     ----------
@@ -176,10 +183,16 @@ def tesseract_words(rgb: RGB, program: str = "tesseract") -> list[Word]:
     subprocess.TimeoutExpired, subprocess.CalledProcessError
         When the program hangs or fails.
     """
+    brightest = cast("NDArray[np.uint8]", rgb.max(axis=2))
+    large = cv2.resize(brightest, None, fx=_SCALE, fy=_SCALE, interpolation=cv2.INTER_CUBIC)
+    strokes = np.where(large >= _BRIGHT, 0, 255).astype(np.uint8)
     # Bright letters on dark: Tesseract reads dark on light.
-    grey = 255 - rgb.max(axis=2)
-    large = cv2.resize(grey, None, fx=_SCALE, fy=_SCALE, interpolation=cv2.INTER_CUBIC)
-    encoded = cv2.imencode(".bmp", large)[1].tobytes()
+    views = (255 - large, strokes)
+    return [word for number, view in enumerate(views) for word in _words(view, program, number * _VIEW_LINES)]
+
+
+def _words(view: NDArray[Any], program: str, first_line: int) -> list[Word]:
+    encoded = cv2.imencode(".bmp", view)[1].tobytes()
     answer = subprocess.run(
         [program, "stdin", "stdout", "--psm", "11", "--dpi", "150", "tsv"],
         input=encoded,
@@ -191,15 +204,15 @@ def tesseract_words(rgb: RGB, program: str = "tesseract") -> list[Word]:
     table = csv.DictReader(
         io.StringIO(answer.stdout.decode("utf-8", "replace")), delimiter="\t", quoting=csv.QUOTE_NONE
     )
-    return [word for row in table if (word := _word(row)) is not None]
+    return [word for row in table if (word := _word(row, first_line)) is not None]
 
 
-def _word(row: Mapping[str, Any]) -> Word | None:
+def _word(row: Mapping[str, Any], first_line: int) -> Word | None:
     text = (row.get("text") or "").strip()
     if not text or float(row["conf"]) < 0:
         return None
     x, y, width, height = (int(row[name]) // _SCALE for name in ("left", "top", "width", "height"))
-    line = int(row["block_num"]) * 10_000 + int(row["par_num"]) * 100 + int(row["line_num"])
+    line = first_line + int(row["block_num"]) * 10_000 + int(row["par_num"]) * 100 + int(row["line_num"])
     return Word(text, float(row["conf"]), (x, y, x + width, y + height), line)
 
 

@@ -219,3 +219,12 @@ def test_another_patient_in_the_pixels_is_found(tmp_path):
     known.add(IDS.subject("id", "4712"), Identifier("Featherstonehaugh^Ida", "name"))
     dataset = make(tmp_path / "d", image=lettered("FEATHERSTONEHAUGH"))
     assert set(audit(dataset, known).counts()) == {"name"}
+
+
+def test_letters_over_speckle_are_read(tmp_path):
+    rng = np.random.default_rng(3)
+    speckle_behind = rng.gamma(2.0, 30.0, (240, 480)).clip(0, 150).astype(np.uint8)
+    image = cv2.cvtColor(cv2.GaussianBlur(speckle_behind, (3, 3), 0), cv2.COLOR_GRAY2BGR)
+    cv2.putText(image, "WINTERBOTTOM", (60, 120), cv2.FONT_HERSHEY_SIMPLEX, 0.8, (255, 255, 255), 2, cv2.LINE_AA)
+    dataset = make(tmp_path / "d", image=cv2.imencode(".png", image)[1].tobytes())
+    assert "name" in classes(dataset)
