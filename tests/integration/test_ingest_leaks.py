@@ -156,3 +156,56 @@ def test_nothing_leaves_from_where_few_look(tmp_path: Path, usds: Any) -> None:
     assert found == []
     captions = Dataset.open(tmp_path / "d").arrow("captions").to_table().column("text").to_pylist()
     assert sum("Simple cyst of the left kidney" in text for text in captions) == 5, done.stdout
+
+
+def test_a_structured_report_gives_findings_and_nobody(tmp_path: Path, usds: Any) -> None:
+    """PS3.3 A.35: names, dates and observers of an SR stay private, also where a finding repeats them."""
+    from pydicom import dcmread
+    from pydicom.dataset import Dataset as Elements
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.sequence import Sequence
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    def concept(value: str, meaning: str) -> Sequence:
+        coded = Elements()
+        coded.CodeValue, coded.CodingSchemeDesignator, coded.CodeMeaning = value, "DCM", meaning
+        return Sequence([coded])
+
+    def item(kind: str, value: str, meaning: str, **values: Any) -> Elements:
+        made = Elements()
+        made.ValueType, made.RelationshipType = kind, "CONTAINS"
+        made.ConceptNameCodeSequence = concept(value, meaning)
+        for keyword, content in values.items():
+            setattr(made, keyword, content)
+        return made
+
+    still = make_us_dicom(phantom(1, 240, 320))
+    picture = dcmread(io.BytesIO(still))
+    report = Elements()
+    report.file_meta = FileMetaDataset()
+    report.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    report.file_meta.MediaStorageSOPClassUID = report.SOPClassUID = "1.2.840.10008.5.1.4.1.1.88.33"
+    report.file_meta.MediaStorageSOPInstanceUID = report.SOPInstanceUID = "1.2.3.4.5"
+    report.Modality, report.ValueType = "SR", "CONTAINER"
+    report.PatientName, report.PatientID = "Zornbruck^Adalind", "ZX-991288"
+    report.StudyInstanceUID = picture.StudyInstanceUID
+    finding = (
+        "Hypoechoic mass in the left lobe of the liver with smooth margins and posterior enhancement. No ascites, "
+        "no calcification. Normal flow in the portal vein. Shown to Dr Quillfeather; A. Zornbruck, zx991288."
+    )
+    report.ContentSequence = Sequence([
+        item("PNAME", "121008", "Person Observer Name", PersonName="Quillfeather^Bert"),
+        item("TEXT", "121071", "Finding", TextValue=finding),
+    ])  # fmt: skip
+    stream = io.BytesIO()
+    report.save_as(stream, enforce_file_format=True)
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    (raw / "IM1").write_bytes(still)
+    (raw / "SR1").write_bytes(stream.getvalue())
+    result = usds("ingest", raw, "--dataset", "d", expect=None)
+    found = [text for _, text in texts(tmp_path / "d")]
+    written = " ".join(found).lower() + result.stdout.lower() + result.stderr.lower()
+    assert "hypoechoic mass in the left lobe of the liver" in written
+    for word in ("zornbruck", "adalind", "quillfeather", "991288"):
+        assert word not in written
