@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, cast
 
 import pyarrow as pa
@@ -78,7 +78,7 @@ class TextAuditor:
         self._people = index.matcher_of_people() if index else None
         self.identifiers = sum(1 for _ in index.identifiers()) if index else 0
         self.strings = 0
-        self.subjects = _subjects(dataset)
+        self.subjects = dataset.subjects()
 
     def check(self) -> list[Finding]:
         """Findings in all tables and text files."""
@@ -196,14 +196,6 @@ def _strings(array: pa.Array) -> Iterator[str]:
     elif pa.types.is_struct(kind):
         for child in array.flatten():
             yield from _strings(child)
-
-
-def _subjects(dataset: Dataset) -> Mapping[str, str]:
-    columns = ["frame_id", "clip_id", "study_id", "subject_id"]
-    found: dict[str, str] = {}
-    for row in dataset.arrow("frames").to_table(columns=columns).to_pylist():
-        found.update({row[name]: row["subject_id"] for name in columns[:3] if row[name] is not None})
-    return found
 
 
 def _leaves(value: Any) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 import pyarrow as pa
@@ -39,7 +38,7 @@ def recheck_captions(dataset: Dataset, state: State, index_stamp: str) -> int:
     if (state.read(CHECKED) or {}).get("index") == index_stamp:
         return 0
     index = IdentifierIndex.load(state)
-    subjects = _subjects(dataset)
+    subjects = dataset.subjects()
     matchers: dict[str | None, Matcher] = {}
     changed = 0
     for manifest in dataset.manifests().values():
@@ -59,16 +58,6 @@ def recheck_captions(dataset: Dataset, state: State, index_stamp: str) -> int:
             changed += here
     state.write(CHECKED, {"index": index_stamp})
     return changed
-
-
-def _subjects(dataset: Dataset) -> Mapping[str, str]:
-    columns = ["frame_id", "clip_id", "study_id", "subject_id"]
-    found: dict[str, str] = {}
-    for row in dataset.arrow("frames").to_table(columns=columns).to_pylist():
-        for name in columns[:3]:
-            if row[name] is not None:
-                found[row[name]] = row["subject_id"]
-    return found
 
 
 def _clean(row: dict[str, Any], matcher: Matcher) -> bool:

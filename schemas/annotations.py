@@ -17,7 +17,7 @@ import pyarrow.dataset as pads
 
 from usds.schemas import tables
 from usds.schemas.errors import UsageError
-from usds.schemas.files import atomic_path, file_sha256, read_json, write_json
+from usds.schemas.files import atomic_path, read_json, write_json
 from usds.schemas.shards import ShardFile, describe, write_parquet
 
 __all__ = ["AnnotationSet", "AnnotationSets"]
@@ -157,10 +157,6 @@ class AnnotationSets:
             for table in ("annotations", "evidence")
             if names
         }
-
-    def verify_copy(self, name: str) -> str:
-        """SHA-256 of the set's taxonomy copy (for the audit)."""
-        return file_sha256(self.taxonomy_path(name))
 
     def _folder(self, table: str, name: str) -> Path:
         if not _NAME.fullmatch(name):

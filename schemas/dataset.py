@@ -251,6 +251,14 @@ class Dataset:
         connection.execute("SET lock_configuration = true")
         return connection
 
+    def subjects(self) -> dict[str, str]:
+        """Subject of everything a caption can be about: every frame, clip and study."""
+        columns = ["frame_id", "clip_id", "study_id", "subject_id"]
+        found: dict[str, str] = {}
+        for row in self.arrow("frames").to_table(columns=columns).to_pylist():
+            found.update({row[name]: row["subject_id"] for name in columns[:3] if row[name] is not None})
+        return found
+
     # -- pixels -------------------------------------------------------------------------------------
 
     def read_pixels(self, frame_ids: Sequence[str]) -> dict[str, bytes]:

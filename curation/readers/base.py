@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -166,6 +167,25 @@ class HeaderFacts:
     frame_time_ms: float | None = None
     spacing_mm: tuple[float, float] | None = None
     captions: tuple[RawCaption, ...] = field(default=())
+
+
+def decoded(found: Iterable[tuple[int, RGB]], n_wanted: int, limits: ReadLimits) -> Iterator[tuple[int, RGB]]:
+    """Pass frames on within the time limit.
+
+    Raises
+    ------
+    MediaError
+        "timeout"; "unreadable" when frames are wanted and not one decodes.
+    """
+    deadline = time.monotonic() + (limits.max_seconds or float("inf"))
+    n_yielded = 0
+    for index, rgb in found:
+        if time.monotonic() > deadline:
+            raise MediaError("timeout")
+        n_yielded += 1
+        yield index, rgb
+    if n_yielded == 0 and n_wanted > 0:
+        raise MediaError("unreadable")
 
 
 class Media(ABC):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pydicom.dataset import Dataset
 
-from usds.curation.readers.base import RGB, HeaderFacts, Identifier, Media, MediaError
+from usds.curation.readers.base import RGB, HeaderFacts, Identifier, Media, MediaError, decoded
 from usds.curation.readers.dicom_header import ParsedFile, parse_file, parse_rest
 from usds.curation.readers.dicom_identifiers import dicom_identifiers
 from usds.curation.readers.dicom_store import open_store
@@ -85,16 +84,12 @@ class DicomMedia(Media):
 
     def frames(self, indices: Sequence[int] | None = None) -> Iterator[tuple[int, RGB]]:
         """Decode frames one at a time; damaged ones are left out and reported as "frame_unreadable"."""
-        deadline = time.monotonic() + (self._limits.max_seconds or float("inf"))
         wanted = range(self.n_frames) if indices is None else indices
-        n_yielded = 0
-        for index, rgb in self._store.frames([i for i in wanted if 0 <= i < self.n_frames], self.warnings):
-            if time.monotonic() > deadline:
-                raise MediaError("timeout")
-            n_yielded += 1
-            yield index, rgb
-        if n_yielded == 0 and len(wanted) > 0:
-            raise MediaError("unreadable")
+        yield from decoded(
+            self._store.frames([i for i in wanted if 0 <= i < self.n_frames], self.warnings),
+            len(wanted),
+            self._limits,
+        )
 
     def close(self) -> None:
         """Close the file."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -11,7 +10,7 @@ import av
 import av.error
 import numpy as np
 
-from usds.curation.readers.base import RGB, HeaderFacts, Identifier, Media, MediaError
+from usds.curation.readers.base import RGB, HeaderFacts, Identifier, Media, MediaError, decoded
 from usds.curation.readers.guard import guarded
 from usds.curation.readers.limits import ReadLimits
 from usds.curation.readers.metadata import metadata_identifiers
@@ -188,16 +187,8 @@ class VideoMedia(Media):
 
     def frames(self, indices: Sequence[int] | None = None) -> Iterator[tuple[int, RGB]]:
         """Decode frames in order; a clip that is cut gives what decodes and "truncated" in `warnings`."""
-        deadline = time.monotonic() + (self._limits.max_seconds or float("inf"))
         wanted = range(self.n_frames) if indices is None else indices
-        n_yielded = 0
-        for index, rgb in self._video.frames(wanted, self.warnings):
-            if time.monotonic() > deadline:
-                raise MediaError("timeout")
-            n_yielded += 1
-            yield index, rgb
-        if n_yielded == 0 and len(wanted) > 0:
-            raise MediaError("unreadable")
+        yield from decoded(self._video.frames(wanted, self.warnings), len(wanted), self._limits)
 
     def close(self) -> None:
         """Close the file."""
