@@ -241,7 +241,7 @@ class FormIndex:
             forms = self._weak_by_head.get(stream.chars[start])
             if forms is None:
                 continue
-            cued = outside_area or _has_cue(stream, index)
+            cued = outside_area or _has_cue(stream, index, ocr=self._ocr)
             named = cued or _is_capital_in_prose(stream, start)
             for form in forms:
                 end = start + len(form)
@@ -288,6 +288,8 @@ def _by_head(forms: dict[str, str], size: int) -> dict[str, list[str]]:
 
 
 _PEOPLE: Final = frozenset({"name", "staff"})
+_SHORT_CUE: Final = 5
+"""Letters of the longest cue that is written with a full stop: Dr, Prof, Mdme."""
 
 
 def _is_capital_in_prose(stream: Stream, start: int) -> bool:
@@ -298,12 +300,17 @@ def _is_capital_in_prose(stream: Stream, start: int) -> bool:
     return inside and text[at].isupper() and text[at + 1 : at + 2].islower()
 
 
-def _has_cue(stream: Stream, index: int) -> bool:
-    """Whether one of the two tokens before announces a person or an id, in the same sentence."""
+def _has_cue(stream: Stream, index: int, *, ocr: bool) -> bool:
+    """Whether one of the two tokens before announces a person or an id, in the same sentence.
+
+    A full stop belongs to a short cue ("Dr. White") or is a misread colon; behind a whole word of prose it
+    ends the sentence ("a 52-year-old patient. Breast tissue").
+    """
     start = stream.places[stream.tokens[index][0]]
     for begin, end in stream.tokens[max(0, index - 2) : index]:
         first, last = stream.places[begin], stream.places[end - 1] + 1
         between = stream.text[last:start]
-        if fold(stream.text[first:last]) in _cue_words() and len(between) <= 24 and ". " not in between[2:]:
+        ended = ". " in between[2 if ocr or last - first <= _SHORT_CUE else 0 :]
+        if not ended and len(between) <= 24 and fold(stream.text[first:last]) in _cue_words():
             return True
     return False

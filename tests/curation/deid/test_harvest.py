@@ -126,6 +126,13 @@ def test_short_values_and_words_count_beside_a_cue_and_outside_the_image() -> No
     assert found(one, "long AC 7421", outside_area=True) == ["long", "AC", "7421"]
 
 
+def test_a_full_stop_after_a_whole_word_ends_the_sentence_of_a_cue() -> None:
+    one = matcher(("breast", "path"), ("Long^Xu", "name"))
+    assert found(one, "52-year-old patient. Breast tissue is dense") == []
+    assert found(one, "seen by Dr. Long today") == ["Long"]
+    assert found(one, "patient: Long, seen today") == ["Long"]
+
+
 def test_a_subject_sees_all_staff_but_not_other_patients() -> None:
     index = IdentifierIndex()
     index.add("s1", Identifier("Kowalczyk^Zofia", "name"))
