@@ -83,34 +83,43 @@ class TextDetector:
     def __init__(self, settings: DetectorSettings | None = None) -> None:
         self.settings = settings or DetectorSettings()
 
-    def detect(self, rgb: RGB, color: bool = False, *, quick: bool = False) -> list[TextBox]:
+    def detect(
+        self, rgb: RGB, color: bool = False, *, quick: bool = False, known: Sequence[TextBox] = ()
+    ) -> list[TextBox]:
         """Boxes of text lines.
 
         Parameters
         ----------
         rgb : (rows, columns, 3) uint8
         color : bool
-            Whether the picture carries flow colours: then several views of it are searched.
+            Whether the picture carries flow colours: then further views of them are searched.
         quick : bool
-            Plain views only, for grey frames of a clip whose standing text was looked for before.
+            Only what a frame of a clip may add: its standing text was looked for before.
+        known : sequence of TextBox
+            Boxes found before, of the same picture; they come back with the others.
         """
-        found: list[TextBox] = []
-        wanted = views(rgb, color=color)
-        for view in wanted[:2] if quick and not color else wanted:
-            found.extend(self._confirmed(view, self._detect_view(view)))
+        found = list(known)
+        for view in views(rgb, color=color, quick=quick):
+            found.extend(self._confirmed(view, self._detect_view(view), found))
         return merge(found)
 
-    def _confirmed(self, view: View, boxes: Sequence[TextBox]) -> list[TextBox]:
-        """Boxes the network is sure of, and those of the others in which letters can be read."""
+    def _confirmed(self, view: View, boxes: Sequence[TextBox], known: Sequence[TextBox]) -> list[TextBox]:
+        """Boxes the network is sure of, and those of the others in which letters can be read.
+
+        What lies in a known box is not read again.
+        """
+        x, y = view.at
         kept = [box for box in boxes if box.score >= self.settings.sure and not _small(box)]
-        unsure = sorted((box for box in boxes if box not in kept), key=lambda box: -box.score)
+        covered = [*known, *(box.moved(x, y) for box in kept)]
+        unsure = [box for box in boxes if box not in kept and not _inside(box.moved(x, y), covered)]
+        unsure.sort(key=lambda box: -box.score)
         for box in unsure[: self.settings.readings]:
             text, score, turned = self._read_any_way(view.image[box.y0 : box.y1, box.x0 : box.x1])
             letters = sum(char.isalnum() for char in text)
             trusted = max(self.settings.read_score, _TURNED_SCORE if turned else 0.0)
             if score >= trusted and letters >= (1 if box.score >= self.settings.sure else 2):
                 kept.append(box)
-        return kept
+        return [box.moved(x, y) for box in kept]
 
     def detect_plain(self, rgb: RGB) -> list[TextBox]:
         """Boxes of clear text in one pass at native size: enough to read labels, not to redact."""
@@ -228,10 +237,15 @@ def merge(boxes: Sequence[TextBox]) -> list[TextBox]:
     """Drop boxes that lie at least nine tenths inside a larger one."""
     kept: list[TextBox] = []
     for box in sorted(boxes, key=lambda b: -(b.x1 - b.x0) * (b.y1 - b.y0)):
-        area = (box.x1 - box.x0) * (box.y1 - box.y0)
-        if area > 0 and not any(_common(box, other) >= 0.9 * area for other in kept):
+        if not _inside(box, kept):
             kept.append(box)
     return kept
+
+
+def _inside(box: TextBox, others: Sequence[TextBox]) -> bool:
+    """Whether nine tenths of the box, or all of an empty one, lie in one of the others."""
+    area = (box.x1 - box.x0) * (box.y1 - box.y0)
+    return area <= 0 or any(_common(box, other) >= 0.9 * area for other in others)
 
 
 def _small(box: TextBox) -> bool:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from usds.curation.deid.area import Area, AreaResult, Component, find_area
 from usds.curation.deid.area_evidence import Mask
-from usds.curation.deid.burned_text import DetectorSettings, TextBox, TextDetector, merge
+from usds.curation.deid.burned_text import DetectorSettings, TextBox, TextDetector
 from usds.curation.deid.encode import ImageFormat, decode, encode
 from usds.curation.deid.overlay import overlay_words
 from usds.curation.deid.text_views import carries_colour
@@ -241,16 +241,18 @@ class PixelCleaner:
         stack = np.stack([sample[y0:y1, x0:x1] for sample in samples])
         darkest = cast(RGB, stack.min(axis=0))
         middle = cast(RGB, np.median(stack, axis=0).astype(np.uint8))
-        found = self.detector.detect(darkest) + self.detector.detect(middle)
+        found = self.detector.detect(darkest)
+        found = self.detector.detect(middle, plan.color, known=found)
         return [box.moved(x0, y0) for box in found]
 
     def _frame(self, index: int, rgb: RGB, plan: _Plan, matcher: TextMatcher) -> tuple[CleanFrame, bool]:
         """One written image, and whether no identifier is legible after the second redaction."""
         x0, y0, x1, y1 = plan.search
         near = np.ascontiguousarray(rgb[y0:y1, x0:x1])
-        found = self.detector.detect(near, color=plan.color, quick=plan.clip)
-        native = [*plan.fixed, *(box.moved(x0, y0) for box in found)]
-        boxes = [box for box in (_written(box, plan) for box in merge(native)) if box is not None]
+        standing = [box.moved(-x0, -y0) for box in plan.fixed]
+        found = self.detector.detect(near, plan.color, quick=plan.clip, known=standing)
+        native = [box.moved(x0, y0) for box in found]
+        boxes = [box for box in (_written(box, plan) for box in native) if box is not None]
         picture = _cut(rgb, plan, native)
         data, seen, boxes, clean = self._seal(picture, boxes, matcher)
         area = _cut_mask(plan)

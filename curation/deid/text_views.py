@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 RGB = NDArray[np.uint8]
 _FLOW_WINDOW = 9
+_SATURATED, _FLOW_SHARE = 70, 0.003
+_REACH = 48
+"""Pixels around flow colours in which their views are searched."""
 _STROKE = 15
 """Window of the top-hat in pixels: wider than a letter stroke."""
 
@@ -25,11 +28,14 @@ class View:
     image : (rows, columns, 3) uint8
     zoom : float
         Share of the full enlargement at which it is searched.
+    at : (x, y)
+        Where its upper left corner lies in the picture.
     """
 
     name: str
     image: RGB
     zoom: float = 1.0
+    at: tuple[int, int] = (0, 0)
 
 
 def carries_colour(rgb: RGB, mask: NDArray[np.uint8] | None = None) -> bool:
@@ -38,29 +44,52 @@ def carries_colour(rgb: RGB, mask: NDArray[np.uint8] | None = None) -> bool:
     A tinted grey map has little saturation everywhere; flow has much in one place. Coloured letters are
     thinner than the median's window.
     """
-    spread = cv2.medianBlur(rgb.max(axis=2) - rgb.min(axis=2), _FLOW_WINDOW)
-    inside = spread[mask > 0] if mask is not None else spread
-    return bool(inside.size and (inside > 70).mean() > 0.003)
+    flow = _flow(rgb)
+    inside = flow[mask > 0] if mask is not None else flow
+    return bool(inside.size and inside.mean() > _FLOW_SHARE)
 
 
-def views(rgb: RGB, *, color: bool) -> list[View]:
+def views(rgb: RGB, *, color: bool, quick: bool = False) -> list[View]:
     """Renditions to search.
 
     Parameters
     ----------
     rgb : (rows, columns, 3) uint8
     color : bool
-        Adds the views that flow colours need.
+        Adds the views that flow colours need, around the colours only.
+    quick : bool
+        Leaves out the top-hat where there is no flow: on speckle it adds faint standing text.
     """
     grey = cast(NDArray[np.uint8], cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY))
-    found = [View("rgb", rgb), View("native", rgb, 0.5), View("tophat", _three(_tophat(grey)), 0.6)]
-    if color:
+    found = [View("rgb", rgb), View("native", rgb, 0.5)]
+    flow = _around_flow(rgb) if color else None
+    if not quick or flow is not None:
+        found.append(View("tophat", _three(_tophat(grey)), 0.6))
+    if flow is not None:
+        rows, columns = flow
+        at = (columns.start, rows.start)
+        part = rgb[rows, columns]
         found += [
-            View("clahe", _three(_clahe(grey)), 0.5),
-            View("blue", _three(np.ascontiguousarray(rgb[..., 2])), 0.5),
-            View("minimum", _three(cast(NDArray[np.uint8], rgb.min(axis=2))), 0.6),
+            View("clahe", _three(_clahe(grey)[rows, columns]), 0.5, at),
+            View("blue", _three(part[..., 2]), 0.5, at),
+            View("minimum", _three(cast(NDArray[np.uint8], part.min(axis=2))), 0.6, at),
         ]
     return found
+
+
+def _flow(rgb: RGB) -> NDArray[np.bool_]:
+    """Pixels of flow colours."""
+    spread = cv2.medianBlur(rgb.max(axis=2) - rgb.min(axis=2), _FLOW_WINDOW)
+    return cast(NDArray[np.bool_], spread > _SATURATED)
+
+
+def _around_flow(rgb: RGB) -> tuple[slice, slice] | None:
+    """Rows and columns that hold all flow and the letters that may begin or end on it."""
+    ys, xs = np.nonzero(_flow(rgb))
+    if ys.size == 0:
+        return None
+    y0, x0 = max(0, int(ys.min()) - _REACH), max(0, int(xs.min()) - _REACH)
+    return slice(y0, int(ys.max()) + _REACH + 1), slice(x0, int(xs.max()) + _REACH + 1)
 
 
 def _three(plane: NDArray[np.uint8]) -> RGB:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
+
 import numpy as np
+import onnxruntime as ort
 import pytest
 from pydantic import ValidationError
 from support.pixel_scenes import linear_area, screen, write
 
 from usds.curation.deid.burned_text import DetectorSettings, TextBox, TextDetector, merge
-from usds.curation.deid.ocr_models import alphabet, session
-from usds.curation.deid.text_views import carries_colour
+from usds.curation.deid.ocr_models import alphabet, session, without_denormals
+from usds.curation.deid.text_views import carries_colour, views
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +74,47 @@ def test_networks_are_part_of_the_installation() -> None:
     assert alphabet()[0] == ""
     with pytest.raises(FileNotFoundError, match="rapidocr is installed without"):
         session("missing", 1)  # type: ignore[arg-type]
+
+
+def test_zeroed_denormal_weights_change_no_bit_of_the_output() -> None:
+    shipped = (files("rapidocr") / "models" / "PP-OCRv6_det_small.onnx").read_bytes()
+    cleaned = without_denormals(shipped)
+    assert len(cleaned) == len(shipped)
+    assert cleaned != shipped
+    picture = np.random.default_rng(0).uniform(-1, 1, (1, 3, 64, 96)).astype(np.float32)
+    before, after = (
+        ort.InferenceSession(model, providers=["CPUExecutionProvider"]).run(None, {"x": picture})[0]
+        for model in (shipped, cleaned)
+    )
+    assert np.array_equal(np.asarray(before), np.asarray(after))
+    assert without_denormals(cleaned) == cleaned
+
+
+def test_views_of_flow_colours_lie_around_them() -> None:
+    rgb = screen(linear_area())
+    rgb[150:250, 200:300] = (230, 120, 10)
+    around = {view.name: (view.at, view.image.shape[:2]) for view in views(rgb, color=True)}
+    assert around["rgb"] == ((0, 0), (480, 640))
+    assert around["blue"] == ((152, 102), (196, 196))
+    assert [view.name for view in views(rgb, color=False, quick=True)] == ["rgb", "native"]
+
+
+def test_boxes_of_a_view_lie_where_the_picture_has_them(detector: TextDetector) -> None:
+    rgb = np.zeros((300, 500, 3), np.uint8)
+    rgb[160:260, 220:460] = (230, 120, 10)
+    rows, columns = write(rgb, "ID 4711832", (240, 220), value=255)
+    for box in detector.detect(rgb, color=True):
+        assert rows.start - 30 <= box.y0 < box.y1 <= rows.stop + 30
+        assert columns.start - 30 <= box.x0 < box.x1 <= columns.stop + 30
+
+
+def test_a_known_box_is_kept_and_not_read_again(
+    detector: TextDetector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rgb = screen(linear_area())
+    monkeypatch.setattr(detector, "_read", lambda crop: pytest.fail("read again"))
+    whole = TextBox(0, 0, 640, 480, 1.0, "known")
+    assert detector.detect(rgb, known=[whole]) == [whole]
 
 
 def test_thresholds_that_would_blind_the_detector_are_refused() -> None:
