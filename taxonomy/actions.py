@@ -20,6 +20,7 @@ _HANDLERS = {
     "versus": Sweep.on_versus,
     "history": Sweep.on_past,
     "history_adverb": Sweep.on_past_adverb,
+    "asked": Sweep.on_asked,
     "family": Sweep.on_past,
     "hypothetical": Sweep.on_hypothesis,
     "generic": Sweep.on_generic,

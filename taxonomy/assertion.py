@@ -43,7 +43,7 @@ class Sweep(Scopes):
             if mark.mute:
                 continue
             if hit.labels:
-                self._mention(hit)
+                self._mention(index, hit)
             if mark.modifiers:
                 self._modifier(hit)
             if mark.heads:
@@ -57,6 +57,8 @@ class Sweep(Scopes):
             return "other", self.other
         if self.past is not None:
             return "history", self.past
+        if self.asked is not None:
+            return "other", self.asked
         if self.hypothesis is not None:
             return "other", self.hypothesis
         if self.doubt is not None and not self.doubt_paused:
@@ -65,7 +67,7 @@ class Sweep(Scopes):
             return "negated", self.negation
         return "present", None
 
-    def _mention(self, hit: Hit) -> None:
+    def _mention(self, index: int, hit: Hit) -> None:
         assertion, cue = self._state(hit.first)
         plain = assertion == "present" and self.past_adverb is None
         adjectival = False
@@ -74,7 +76,10 @@ class Sweep(Scopes):
             verdict, by = assertion, cue
             if item.role in _SITES:
                 if self.landmark is not None or not plain:
-                    verdict, by = self._site(assertion, cue)
+                    if item.region and assertion == "uncertain":
+                        verdict = "present"
+                    else:
+                        verdict, by = self._site(index, hit, assertion, cue)
                 if verdict == "present" and self._in_key(hit.first, hit.last):
                     verdict = "other"
             elif not plain:
@@ -123,16 +128,16 @@ class Sweep(Scopes):
     def _written(self, at: int) -> str:
         return self.text[self.tokens.starts[at] : self.tokens.ends[at]]
 
-    def _site(self, assertion: str, cue: Hit | None) -> tuple[str, Hit | None]:
+    def _site(self, index: int, hit: Hit, assertion: str, cue: Hit | None) -> tuple[str, Hit | None]:
         """Sites are the topic: never denied, and not labelled where they only say where something else
         lies."""
-        if assertion in ("other", "history") and cue is not self.hypothesis:
+        if assertion in ("other", "history") and cue is not self.hypothesis and cue is not self.asked:
             return assertion, cue
-        if self.landmark is not None:
+        if self.landmark is not None and not self.qualifies(index, hit):
             return "other", self.landmark
-        if assertion == "uncertain" and self.doubt_sites and not self.doubt_nouns_only:
-            return assertion, cue
-        return "present", None
+        if assertion != "uncertain" or not self.doubt_sites or self.doubt_nouns_only or self.trails(hit):
+            return "present", None
+        return assertion, cue
 
     def _without_doubt(self, first: int) -> tuple[str, Hit | None]:
         if self.negation is not None and not self.suspended and first < self.negation_limit:
@@ -228,8 +233,10 @@ class Sweep(Scopes):
             self.negation_limit = hit.last + (self.tokens.words[hit.first] == "non")
 
     def on_uncertain(self, index: int, hit: Hit) -> None:
-        del index
         if self.denied_doubt(hit):
+            return
+        if self.closes(hit):
+            self.on_uncertain_after(index, hit)
             return
         self.end_doubt()
         self.doubt = hit
@@ -238,6 +245,11 @@ class Sweep(Scopes):
     def on_uncertain_list(self, index: int, hit: Hit) -> None:
         self.on_uncertain(index, hit)
         self.doubt_list = True
+
+    def on_asked(self, index: int, hit: Hit) -> None:
+        """ "Indication: rule out abscess." is a question, not an answer."""
+        del index
+        self.asked = hit
 
     def on_past(self, index: int, hit: Hit) -> None:
         del index
@@ -264,6 +276,8 @@ class Sweep(Scopes):
         del index
         if self.negation is not None and self.since(self.negation):
             self.suspended = True
+        if self.doubt is not None and self.since(self.doubt):
+            self.doubt_paused = not self.doubt_list
         self.landmark = hit
 
     def on_ultrasound(self, index: int, hit: Hit) -> None:
@@ -293,7 +307,9 @@ class Sweep(Scopes):
             else len(self.mentions)
         )
         if start >= len(self.mentions) > self.clause:
-            start, stop = len(self.mentions) - 1, len(self.mentions)
+            start = stop = len(self.mentions)
+            while start > self.clause and self.mentions[start - 1].first == self.mentions[stop - 1].first:
+                start -= 1
         # "A solid nodule cannot be excluded": the whole phrase is in doubt, its adjectives too.
         descriptors = not _EXCLUSION.isdisjoint(self.tokens.words[hit.first : hit.last])
         for mention in self.mentions[start:stop]:

@@ -17,6 +17,7 @@ from usds.taxonomy.udt import Label, Taxonomy
 __all__ = ["Fact", "RuleBook"]
 
 _STATED = ("present", "negated", "uncertain")
+_NEXT = 2  # tokens between a site and the finding that it qualifies ("ovarian dermoid cyst")
 
 
 class Fact(NamedTuple):
@@ -43,6 +44,7 @@ class RuleBook:
         self.roles = {d.name: d.role for d in taxonomy.dimensions}
         self.site_dimensions = frozenset(d.name for d in taxonomy.dimensions if d.role == "site")
         self.system_dimensions = frozenset(d.name for d in taxonomy.dimensions if d.role == "system")
+        self.finding_dimensions = frozenset(d.name for d in taxonomy.dimensions if d.role == "finding")
         self.compounds = document.compounds
         self.on_negation = {
             c.heads: c for c in document.compounds if c.when_negated and self._known(c.dimension, c.label)
@@ -214,8 +216,22 @@ class RuleBook:
             return None
         return child
 
+    def _settle_doubted_site(self, facts: list[Fact]) -> list[Fact]:
+        """ "Suspected ovarian mass": the mass is in doubt, the ovary is what was looked at."""
+        sites, finding = self.site_dimensions, self.finding_dimensions
+        doubted = [f for f in facts if f.assertion == "uncertain" and f.dimension in sites]
+        if len({f.label for f in doubted}) != 1:
+            return facts
+        if any(f.assertion == "present" and (f.region or f.dimension in sites | finding) for f in facts):
+            return facts
+        starts = [f.mention.first for f in facts if f.assertion == "uncertain" and f.dimension in finding]
+        if not any(0 <= start - f.mention.last <= _NEXT for f in doubted for start in starts):
+            return facts
+        return [f._replace(assertion="present") if f in doubted else f for f in facts]
+
     def regions_and_parents(self, facts: list[Fact]) -> list[Fact]:
         """Drop regions where a site is named, then add the parent of every site."""
+        facts = self._settle_doubted_site(facts)
         sites = self.site_dimensions
         named = False
         sited = False

@@ -29,6 +29,10 @@ _DENIABLE = ("suspicio", "suspect", "suggesti", "concern", "worrisome", "questio
 _LIST_ENDS = frozenset(
     ["period", "stop", "semicolon", "but", "break", "verb", "with", "comma_with", "negation"]
 )
+_CLOSING = frozenset(["possible", "probable", "suspected", "questionable", "likely", "presumed", "equivocal"])
+_PAUSES = frozenset([",", ".", ";", ")"])
+_SIDES = frozenset(["left", "right", "l", "r", "lt", "rt", "bilateral", "upper", "lower", "mid"])
+_ELSEWHERE = ("metasta", "secondar")  # "metastases from breast carcinoma": another place
 _AFTER = frozenset(["negation_after", "uncertain_after"])
 
 
@@ -96,6 +100,7 @@ class Scopes:
         self.end_doubt()
         self.past: Hit | None = None
         self.past_adverb: Hit | None = None
+        self.asked: Hit | None = None
         self.hypothesis: Hit | None = None
         self.landmark: Hit | None = None
         self.new_subject()
@@ -155,6 +160,7 @@ class Scopes:
     def on_stop(self, index: int, hit: Hit) -> None:
         del index
         self.sentence += 1
+        self.asked = None
         self.sentence_starts.append(hit.last)
         if self.sentence_has_ultrasound and self.other is not None:
             self.other = None
@@ -178,6 +184,8 @@ class Scopes:
     def on_colon(self, index: int, hit: Hit) -> None:
         del index, hit
         self.end_doubt()
+        if self.sentence_has_ultrasound:
+            self.other = None
         self.past = None
         self.past_adverb = None
         self.hypothesis = None
@@ -277,6 +285,9 @@ class Scopes:
     def on_and(self, index: int, hit: Hit) -> None:
         del hit
         self.conjunction = True
+        if self.doubt is not None and not self.doubt_list and self.since(self.doubt):
+            if self.changes_kind(index):
+                self.end_doubt()
         if self.negation is None or not self.since(self.negation):
             return
         if self.verb_in_negation or self.suspended or self.changes_kind(index):
@@ -294,6 +305,31 @@ class Scopes:
         if not hit.first or (words[hit.first - 1] != ":" and words[hit.last - 1] not in ("excluded", "out")):
             return False
         return hit.last >= len(words) or words[hit.last] in _ANSWER_ENDS
+
+    def closes(self, hit: Hit) -> bool:
+        """ "Cyst suspected, right adnexa": the word of doubt ends its phrase."""
+        words = self.tokens.words
+        if words[hit.last - 1] not in _CLOSING or (hit.last < len(words) and words[hit.last] not in _PAUSES):
+            return False
+        return len(self.mentions) > self.subject and self.mentions[-1].last == hit.first
+
+    def trails(self, hit: Hit) -> bool:
+        """ "Possible abscess right breast": a bare site behind the finding says where, and is in no doubt."""
+        last = self.mentions[-1] if self.mentions else None
+        if last is None or last.item is None or last.item.role != "finding" or last.first == hit.first:
+            return False
+        if self.doubt is None or not self.since(self.doubt):
+            return False
+        return _SIDES.issuperset(self.tokens.words[last.last : hit.first])
+
+    def qualifies(self, index: int, hit: Hit) -> bool:
+        """ "Behind the breast mass": the site of a finding that is a landmark is a site of a finding."""
+        following = self.hits[index + 1] if index + 1 < len(self.hits) else None
+        if following is None or following.first != hit.last or self.landmark is None:
+            return False
+        if self.tokens.words[self.landmark.first].startswith(_ELSEWHERE):
+            return False
+        return any(item.role == "finding" for item, _ in following.labels)
 
     def denied_doubt(self, hit: Hit) -> bool:
         """ "No suspicious mass", "no mass suspicious for carcinoma": the denial covers the doubt."""
