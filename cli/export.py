@@ -1,4 +1,4 @@
-"""`usds export`: a run for other programs."""
+"""`usds export`: a run, or the dataset, for other programs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from usds.cli.console import DEFAULT_DATASET, DatasetOption, JsonOption, Output, progress
+from usds.cli.export_dataset import add_dataset_formats
 from usds.schemas.errors import UsageError
 
 __all__ = ["register"]
@@ -20,7 +21,8 @@ OutOption = Annotated[Path, typer.Option("--out", "-o", help="Where to write; mu
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    group = typer.Typer(no_args_is_help=True, help="Write a run in another tool's format.")
+    group = typer.Typer(no_args_is_help=True, help="Write the dataset or a run in another tool's format.")
+    add_dataset_formats(group)
     group.command("open_clip", epilog="Example:  usds export open_clip --out ultrasound-clip")(open_clip)
     group.command("onnx", epilog="Example:  usds export onnx --out onnx")(onnx)
     group.command("embeddings", epilog="Example:  usds export embeddings --out vectors.parquet")(embeddings)

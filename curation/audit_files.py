@@ -9,12 +9,12 @@ from typing import Final
 import pyarrow.parquet as pq
 
 from usds.curation.audit_types import Finding
-from usds.schemas.dataset import INFO, LOCK, Dataset
+from usds.schemas.dataset import CROISSANT, INFO, LOCK, Dataset
 from usds.schemas.shards import manifest_path
 
 __all__ = ["check_files", "image_metadata"]
 
-_OWN: Final = (INFO, LOCK, "audit.json", "annotations/CURRENT.json")
+_OWN: Final = (INFO, LOCK, CROISSANT, "audit.json", "annotations/CURRENT.json")
 _METADATA: Final = frozenset({b"ARROW:schema"})
 # ITU-T T.81 table B.1: frame headers, tables, scan, restart; APP0 (JFIF) and APP14 (Adobe) say how to decode.
 _JPEG_ALLOWED: Final = frozenset({0xC4, 0xDB, 0xDD, 0xE0, 0xEE, 0xC0, 0xC1, 0xC2})

@@ -31,6 +31,7 @@ from usds.schemas.files import read_json, remove_leftovers, write_json
 __all__ = ["Dataset", "DatasetInfo", "DatasetLocked", "exclusive", "is_dataset"]
 
 INFO: Final = "dataset.json"
+CROISSANT: Final = "croissant.json"
 LOCK: Final = ".lock"
 
 

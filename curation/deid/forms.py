@@ -52,9 +52,10 @@ class Forms:
     weak: dict[str, str] = field(default_factory=dict[str, str])
 
     def put(self, form: str, klass: str, *, strong: bool = True) -> None:
-        """Add one form."""
-        if form:
-            long = len(form) >= MIN_STRONG or (len(form) >= 2 and _IDEOGRAPH.match(form))
+        """Add one form; a single letter or digit names nobody, and stands everywhere."""
+        ideographs = bool(_IDEOGRAPH.match(form))
+        if len(form) >= 2 or ideographs:
+            long = len(form) >= MIN_STRONG or (len(form) >= 2 and ideographs)
             (self.strong if strong and long else self.weak).setdefault(form, klass)
 
 

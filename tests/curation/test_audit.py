@@ -14,9 +14,11 @@ from usds.curation.audit import AUDIT_FILE, audit, passes
 from usds.curation.audit_files import image_metadata
 from usds.curation.audit_text import patterns_in
 from usds.curation.audit_types import mask
+from usds.curation.croissant import write_croissant
 from usds.curation.deid.harvest import IdentifierIndex
 from usds.curation.deid.identity import Ids
 from usds.curation.readers.base import Identifier
+from usds.curation.settings import IngestSettings
 from usds.schemas.dataset import Dataset
 
 IDS = Ids(b"k" * 32)
@@ -112,6 +114,30 @@ def test_an_unknown_file_is_found_and_its_name_is_not_printed(tmp_path):
     report = audit(dataset, index())
     assert "unknown_file" in report.counts()
     assert "winterbottom" not in json.dumps(report.to_json()).lower()
+
+
+def test_what_usds_itself_writes_is_no_finding_whatever_folders_are_called(tmp_path):
+    harvest = index()
+    for part in ("jpeg", "frames", "4"):
+        harvest.add(SUBJECT, Identifier(part, "path"))
+    dataset = make(tmp_path / "d")
+    dataset.save_info(settings=IngestSettings().model_dump(mode="json"))
+    write_croissant(dataset, licence="cc-by-4.0")
+    put(dataset, "u" * 14 + "234567654323", _second_frame(), speckle(2))  # a task's name may hold many digits
+    report = audit(dataset, harvest)
+    assert report.findings == []
+
+
+def _second_frame():
+    key = IDS.source("two")
+    ids = {"frame_id": IDS.frame("b" * 64, 0), "study_id": IDS.study("s"), "subject_id": SUBJECT}
+    return frame_row(**ids, source_key=key)
+
+
+def test_a_name_typed_as_the_title_of_the_metadata_is_found(tmp_path):
+    dataset = make(tmp_path / "d")
+    write_croissant(dataset, title="Scans of Agatha Winterbottom")
+    assert classes(dataset) == {"name"}
 
 
 def test_a_changed_shard_is_found(tmp_path):

@@ -126,6 +126,12 @@ def test_short_values_and_words_count_beside_a_cue_and_outside_the_image() -> No
     assert found(one, "long AC 7421", outside_area=True) == ["long", "AC", "7421"]
 
 
+def test_a_single_letter_or_digit_names_nobody() -> None:
+    one = matcher(("report 4 A", "path"), ("\u91d1", "name"))
+    assert found(one, "seen by 4, Dr A") == []
+    assert found(one, "Patient: \u91d1") == ["\u91d1"]
+
+
 def test_a_full_stop_after_a_whole_word_ends_the_sentence_of_a_cue() -> None:
     one = matcher(("breast", "path"), ("Long^Xu", "name"))
     assert found(one, "52-year-old patient. Breast tissue is dense") == []
