@@ -22,7 +22,17 @@ from usds.schemas.errors import ContentError, UsageError
 from usds.schemas.files import atomic_path, canonical_json
 from usds.taxonomy.udt import Taxonomy, load_taxonomy
 
-__all__ = ["ReviewReport", "current_taxonomy", "read_review", "write_review"]
+__all__ = [
+    "Doubt",
+    "ReviewReport",
+    "current_labels",
+    "current_taxonomy",
+    "differences",
+    "doubts",
+    "known_labels",
+    "read_review",
+    "write_review",
+]
 
 SEPARATOR: Final = "; "
 ASSERTIONS: Final = ("negated", "uncertain")
@@ -40,6 +50,17 @@ class ReviewReport:
 
     rows: int
     reasons: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A caption that a person should look at: why, and what was read in it."""
+
+    caption_id: str
+    scope: str
+    why: tuple[str, ...]
+    text: str
+    labels: Labels
 
 
 def current_taxonomy(dataset: Dataset, set_name: str | None = None) -> tuple[str, Taxonomy]:
@@ -79,10 +100,10 @@ def write_review(dataset: Dataset, path: Path, *, set_name: str | None = None) -
         writer = csv.DictWriter(stream, columns)
         writer.writeheader()
         with dataset.connect(name) as connection:
-            for row in _rows(connection, taxonomy):
-                writer.writerow(row)
+            for doubt in doubts(connection, taxonomy):
+                writer.writerow(_row(doubt))
                 count += 1
-                for reason in row["why"].split(SEPARATOR):
+                for reason in doubt.why:
                     reasons[reason] = reasons.get(reason, 0) + 1
     return ReviewReport(count, reasons)
 
@@ -118,21 +139,26 @@ def _filled(taxonomy: Taxonomy, *roles: str) -> str:
     return f"({' OR '.join(tests)})" if tests else "false"
 
 
-def _rows(connection: duckdb.DuckDBPyConnection, taxonomy: Taxonomy) -> Iterator[dict[str, str]]:
+def doubts(connection: duckdb.DuckDBPyConnection, taxonomy: Taxonomy) -> Iterator[Doubt]:
+    """The captions to look at, by reason, in an order that depends on keyed ids alone."""
     sql = _CHOSEN.format(finding=_filled(taxonomy, "finding"), site=_filled(taxonomy, "site"))
     cursor = connection.execute(sql)
     while chunk := cursor.fetchmany(_CHUNK):
         for caption_id, scope, why, text, labels in chunk:
-            cells = _cells(taxonomy, labels or [])
-            yield {
-                "caption_id": caption_id,
-                "scope": scope,
-                "why": SEPARATOR.join(why),
-                # A spreadsheet would run a caption that begins like a formula; this cell is never read back.
-                "text": f"'{text}" if text.startswith(_FORMULA) else text,
-                **{name: SEPARATOR.join(sorted(values)) for name, values in cells.items()},
-                "check": _check(cells),
-            }
+            yield Doubt(caption_id, scope, tuple(why), text, _cells(taxonomy, labels or []))
+
+
+def _row(doubt: Doubt) -> dict[str, str]:
+    text = doubt.text
+    return {
+        "caption_id": doubt.caption_id,
+        "scope": doubt.scope,
+        "why": SEPARATOR.join(doubt.why),
+        # A spreadsheet would run a caption that begins like a formula; this cell is never read back.
+        "text": f"'{text}" if text.startswith(_FORMULA) else text,
+        **{name: SEPARATOR.join(sorted(values)) for name, values in doubt.labels.items()},
+        "check": _check(doubt.labels),
+    }
 
 
 def _cells(taxonomy: Taxonomy, labels: Sequence[Sequence[str]]) -> Labels:
@@ -172,14 +198,14 @@ def read_review(
     name, taxonomy = current_taxonomy(dataset, set_name)
     touched = dict(_touched(path, taxonomy))
     with dataset.connect(name) as connection:
-        present = _present(connection, taxonomy, list(touched))
+        present = current_labels(connection, taxonomy, list(touched))
     unknown = sorted(touched.keys() - present.keys())
     if unknown:
         raise ContentError(f"{path}: caption {unknown[0]} is not in {dataset.root}")
     corrections = [
         correction
         for caption_id, cells in touched.items()
-        for correction in _difference(taxonomy, caption_id, *present[caption_id], cells)
+        for correction in differences(taxonomy, caption_id, *present[caption_id], cells)
     ]
     if not dry_run:
         append_corrections(dataset, corrections)
@@ -210,12 +236,31 @@ def _touched(path: Path, taxonomy: Taxonomy) -> Iterator[tuple[str, Labels]]:
 
 
 def _read_cells(row: Mapping[str, str | None], taxonomy: Taxonomy, where: str) -> Labels:
+    columns = (*taxonomy.dimension_names, *ASSERTIONS)
+    return known_labels({column: _items(row[column]) for column in columns}, taxonomy, where)
+
+
+def known_labels(items: Mapping[str, Sequence[str]], taxonomy: Taxonomy, where: str) -> Labels:
+    """Labels as the taxonomy spells them.
+
+    Parameters
+    ----------
+    items : mapping
+        Dimension -> labels; in ``negated`` and ``uncertain`` as ``dimension: label``. Missing ones are empty.
+    taxonomy : Taxonomy
+    where : str
+        Place that an error names.
+
+    Raises
+    ------
+    UsageError
+        For a label that the taxonomy lacks, with the nearest one that it has.
+    """
     cells: Labels = {}
     for dimension in taxonomy.dimension_names:
-        items = _items(row[dimension])
-        cells[dimension] = frozenset(_label(taxonomy, dimension, item, where) for item in items)
+        cells[dimension] = frozenset(_label(taxonomy, dimension, i, where) for i in items.get(dimension, ()))
     for assertion in ASSERTIONS:
-        cells[assertion] = frozenset(_asserted(taxonomy, item, where) for item in _items(row[assertion]))
+        cells[assertion] = frozenset(_asserted(taxonomy, item, where) for item in items.get(assertion, ()))
     return cells
 
 
@@ -240,10 +285,10 @@ def _asserted(taxonomy: Taxonomy, item: str, where: str) -> str:
     return f"{dimension.strip()}: {_label(taxonomy, dimension.strip(), label.strip(), where)}"
 
 
-def _present(
+def current_labels(
     connection: duckdb.DuckDBPyConnection, taxonomy: Taxonomy, caption_ids: list[str]
 ) -> dict[str, tuple[str, Labels]]:
-    """Caption id -> (target id, its labels now)."""
+    """Caption id -> (target id, its labels now); captions that are not in the dataset are left out."""
     rows: list[tuple[Any, ...]] = connection.execute(
         "SELECT caption_id, any_value(c.target_id), list(DISTINCT [assertion, dimension, label]) "
         "FILTER (WHERE assertion IN ('present', 'negated', 'uncertain')) FROM captions c "
@@ -253,10 +298,10 @@ def _present(
     return {caption: (target, _cells(taxonomy, labels or [])) for caption, target, labels in rows}
 
 
-def _difference(
+def differences(
     taxonomy: Taxonomy, caption_id: str, target_id: str, now: Labels, wanted: Labels
 ) -> Iterator[Correction]:
-    """Removals first, then additions; an added label brings its parent along."""
+    """Corrections that lead from ``now`` to ``wanted``: removals first; an added label brings its parent."""
     before, after = _triples(now), _triples(wanted)
     after |= {
         ("present", *parent)
