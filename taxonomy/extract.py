@@ -214,7 +214,7 @@ class Extractor:
         context = Context(normal.text, tokens)
         hits = self.lexicon.scan(tokens.words, context)
         hits = self.speller.correct(tokens.words, hits)
-        reason = self.gate.check_hits(hits)
+        reason = self.gate.check_hits(hits, tokens.words)
         if reason is not None:
             return Extraction({}, {}, {}, reason)
         sweep = Sweep(hits, tokens, normal.text, self.book.compounds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from usds.taxonomy.context import phrase_tokens
 from usds.taxonomy.lexicon import Hit, Language
 from usds.taxonomy.normalise import Normalised
 
@@ -21,7 +22,10 @@ _CODE = re.compile(
 )
 _SAMPLE = 4000  # words looked at: enough to know a language, whatever the length
 _HEAD = 2000  # characters searched for the marks of code
+_SENTENCE = 4  # words, mostly unknown and none of them English grammar: a sentence of another language
 _SPELLED = 50  # unknown words that may be read as misspellings before a text counts as noise
+_CONTENT = 4  # letters of a word that says something
+_STRANGE = 2  # such words, unknown to the field, without which a text may be a caption
 _LABEL_ROLES = ("finding", "descriptor")
 
 
@@ -37,6 +41,7 @@ class Gate:
         foreign = frozenset(word.lower() for word in gate["foreign_words"])
         self.foreign_words = foreign - self.function_words
         self.foreign_terms = frozenset(word.lower() for word in gate["foreign_terms"]) - known
+        self.nothing = frozenset(" ".join(phrase_tokens(text)) for text in gate["nothing"])
         self.known = frozenset(w for w in known | self.function_words | language.known_words if w.isalpha())
 
     def check(self, text: Normalised, words: list[str], correct: Callable[[str], str | None]) -> str | None:
@@ -69,7 +74,7 @@ class Gate:
         terms = sum(map(self.foreign_terms.__contains__, alphabetic))
         if foreign + 2 * terms > english + 1 and foreign + terms >= 1:
             return "not_english"
-        if terms and english == 0:
+        if english == 0 and (terms or (len(alphabetic) >= _SENTENCE and n_known * 2 < len(alphabetic))):
             return "not_english"
         return self._noise(alphabetic, n_known, text)
 
@@ -88,10 +93,10 @@ class Gate:
         letters = sum(map(len, words))
         return "garbage" if letters * 4 < len(text.text.strip()) else None
 
-    def check_hits(self, hits: list[Hit]) -> str | None:
+    def check_hits(self, hits: list[Hit], words: list[str]) -> str | None:
         """Reason that the phrases give: another modality, or a statement that nothing was described."""
         if True not in [hit.mark.gate for hit in hits]:
-            return None
+            return None if any(map(_of_the_field, hits)) else self._no_caption(words)
         first_other = -1
         ultrasound = -1
         reference = False
@@ -109,11 +114,23 @@ class Gate:
             return "not_ultrasound"
         return self._nothing_described(hits)
 
+    def _no_caption(self, words: list[str]) -> str | None:
+        """Reason for a text without one word of ultrasound: a placeholder, or talk of other things."""
+        spoken = list(filter(str.isalpha, words))
+        if " ".join(spoken) in self.nothing:
+            return "no_findings"
+        strange = sum(len(word) >= _CONTENT and word not in self.known for word in spoken)
+        return "not_ultrasound" if strange >= _STRANGE and strange * 4 >= len(spoken) else None
+
     def _nothing_described(self, hits: list[Hit]) -> str | None:
         if not any("no_findings" in hit.mark.cues for hit in hits):
             return None
         labelled = any(item.role in _LABEL_ROLES for hit in hits for item, _ in hit.labels)
         return None if labelled else "no_findings"
+
+
+def _of_the_field(hit: Hit) -> bool:
+    return bool(hit.labels) or "ultrasound" in hit.mark.cues
 
 
 def _foreign_script(text: str) -> bool:
