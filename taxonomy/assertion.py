@@ -57,10 +57,9 @@ class Sweep(Scopes):
             return "other", self.other
         if self.past is not None:
             return "history", self.past
-        if self.asked is not None:
-            return "other", self.asked
-        if self.hypothesis is not None:
-            return "other", self.hypothesis
+        unsaid = self.asked or self.hypothesis
+        if unsaid is not None:
+            return "other", unsaid
         if self.doubt is not None and not self.doubt_paused:
             return "uncertain", self.doubt
         if self.negation is not None and not self.suspended and first < self.negation_limit:

@@ -285,9 +285,9 @@ class Scopes:
     def on_and(self, index: int, hit: Hit) -> None:
         del hit
         self.conjunction = True
-        if self.doubt is not None and not self.doubt_list and self.since(self.doubt):
-            if self.changes_kind(index):
-                self.end_doubt()
+        doubt = self.doubt
+        if doubt is not None and not self.doubt_list and self.since(doubt) and self.changes_kind(index):
+            self.end_doubt()
         if self.negation is None or not self.since(self.negation):
             return
         if self.verb_in_negation or self.suspended or self.changes_kind(index):
