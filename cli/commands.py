@@ -30,7 +30,7 @@ COMMANDS: Final = (
     Command("stats", "stats", "Dataset", "What is in the dataset: tables, or an HTML report."),
     Command("sql", "sql", "Dataset", "One SELECT over the dataset's tables."),
     Command("show", "show", "Dataset", "Facts, captions and labels of one frame, and its picture."),
-    Command("import", "import_", "Dataset", "Load a published dataset (US-365K)."),
+    Command("import", "import_", "Dataset", "Load a published dataset (US-365K) or released weights."),
     Command("export", "export", "Dataset", "Write the dataset or a run in another tool's format."),
     Command("audit", "audit", "Privacy", "Search the dataset for what must not be in it."),
     Command("locate", "locate", "Privacy", "Where a source file lies; reads the private state."),

@@ -36,6 +36,10 @@ def evaluate(
     dataset: DatasetOption = DEFAULT_DATASET,
     side: Annotated[str | None, typer.Option(help="test or valid.  [default: test]")] = None,
     split: Annotated[str | None, typer.Option(help="Name of the split.  [default: the run's]")] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(help="Label set to judge by.  [default: the run's, else the current]", metavar="SET"),
+    ] = None,
     probe: Annotated[
         bool | None, typer.Option("--probe/--no-probe", help="Linear probe and few-shot.")
     ] = None,
@@ -65,7 +69,13 @@ def evaluate(
         EvaluateSettings,
         config,
         "evaluate",
-        {"side": side, "split": split, "probe": probe, "fine_tune": tuple(fine_tune) if fine_tune else None},
+        {
+            "side": side,
+            "split": split,
+            "labels": labels,
+            "probe": probe,
+            "fine_tune": tuple(fine_tune) if fine_tune else None,
+        },
     )
     with progress("encoding frames") as bar:
         result = measure(

@@ -24,12 +24,17 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 _SHOWN = 5
+_WEIGHTS_EXAMPLE = (
+    "Example:  usds import weights ultrasound_clip.pt --text-tower biomedbert/ --out runs/released  "
+    "(then usds evaluate runs/released)"
+)
 
 
 def register(app: typer.Typer) -> None:
     """Add the group of commands."""
     group = typer.Typer(no_args_is_help=True, help="Load a published dataset, or released weights.")
     group.command("us365k", epilog="Example:  usds import us365k US-365K/ --dataset us365k")(us365k)
+    group.command("weights", epilog=_WEIGHTS_EXAMPLE)(weights)
     app.add_typer(group, name="import")
 
 
@@ -142,3 +147,68 @@ def _troubles(report: ImportReport) -> list[str]:
 
 def _some(numbers: list[int]) -> str:
     return ", ".join(map(str, numbers[:_SHOWN])) + (", ..." if len(numbers) > _SHOWN else "")
+
+
+# -- weights --------------------------------------------------------------------------------------------
+
+
+def weights(
+    file: Annotated[
+        Path, typer.Argument(help="A checkpoint, or an open_clip folder with one.", metavar="FILE")
+    ],
+    *,
+    out: Annotated[Path | None, typer.Option(help="Run folder.  [default: a new one in ./runs]")] = None,
+    towers: Annotated[
+        str | None,
+        typer.Option(
+            help="Architecture: an open_clip name, a JSON configuration, local-dir:FOLDER.  "
+            "[default: what the file or its folder says]",
+            metavar="NAME",
+        ),
+    ] = None,
+    text_tower: Annotated[
+        Path | None, typer.Option(help="Folder of the BERT: config.json, vocab.txt.", metavar="DIR")
+    ] = None,
+    taxonomy: TaxonomyOption = "udt",
+    json: JsonOption = False,
+) -> None:
+    """Released weights -> a run that evaluate, search and export take.
+
+    Reads the released Ultrasound-CLIP layout (base_clip.*, graph_encoder.*, text_graph_fusion.*),
+    BiomedCLIP-style and other open_clip checkpoints and folders, and runs of usds. What was loaded, dropped
+    and left fresh is printed and kept in RUN/import.json. Nothing is downloaded.
+    """
+    from usds.model.imported import import_run
+
+    output = Output(json)
+    loaded = open_taxonomy(taxonomy, output)
+    named = {"name": towers, "text_tower": str(text_tower) if text_tower else None}
+    overrides = {"model": {"towers": {key: value for key, value in named.items() if value is not None}}}
+    base, exact = (out, True) if out is not None else (Path("runs"), False)
+    made = import_run(file, base, loaded, overrides, exact=exact)
+    report = made.report
+    output.data({"run": str(made.run.folder), "loaded": report.loaded, "dropped": report.dropped,
+                 "missing": report.missing})  # fmt: skip
+    settings = made.run.settings().model
+    output.show(
+        f"run {made.run.folder}: towers {settings.towers.name}, label path {settings.graph.kind}; "
+        f"{len(report.loaded)} entries loaded, {len(report.dropped)} dropped, {len(report.missing)} left "
+        "fresh"
+    )
+    for reason, names in _by_reason(report.dropped).items():
+        output.show(f"dropped, {reason}: {_few(names)}")
+    if report.missing:
+        output.show(f"left fresh: {_few(report.missing)}")
+    output.show(f"next:  usds evaluate {made.run.folder}")
+
+
+def _by_reason(dropped: dict[str, str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, reason in dropped.items():
+        found.setdefault(reason, []).append(name)
+    return found
+
+
+def _few(names: list[str]) -> str:
+    rest = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")

@@ -63,6 +63,18 @@ def train(
         Path | None,
         typer.Option(help="Folder of a BERT text tower (model.towers.text_tower).", metavar="DIR"),
     ] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(
+            help="Weights of the towers to start from: a checkpoint, an open_clip folder, or a run "
+            "(model.towers.pretrained).",
+            metavar="FILE",
+        ),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(help="Label set to train on (data.labels).  [default: the current]", metavar="SET"),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder.  [default: a new one in ./runs]")] = None,
     resume: Annotated[
         Path | None, typer.Option(help="Go on with this run; its own settings hold.", metavar="RUN")
@@ -88,6 +100,8 @@ def train(
         "data.batch_size": batch_size,
         "data.split": split,
         "model.towers.text_tower": text_tower,
+        "model.towers.pretrained": init,
+        "data.labels": labels,
     }
     with process_group():
         note = output.note if _first() else _silent
@@ -95,7 +109,7 @@ def train(
             _refuse_changes(given, values, config)
             return _resumed(output, opened, resume, note)
         settings = _settings(config, values or [], given, note)
-        taxonomy = dataset_taxonomy(opened)
+        taxonomy = dataset_taxonomy(opened, settings.data.labels)
         if dry_run:
             return _planned(output, opened, taxonomy, settings, note)
         _ensure_split(opened, settings.data.split, note)

@@ -7,6 +7,7 @@ from typing import Any
 
 from usds.model.checkpoint import find_checkpoint
 from usds.model.run import Run
+from usds.model.settings import TrainSettings
 from usds.schemas.files import atomic_path, read_json
 
 __all__ = ["model_card", "write_card"]
@@ -24,30 +25,19 @@ def model_card(run: Run) -> str:
     """Markdown with what the run folder knows; figures only if the run was evaluated."""
     settings, data = run.settings(), run.data()
     environment: dict[str, Any] = read_json(run.folder / "environment.json")
-    loss = settings.model.loss
-    frames = ", ".join(f"{side} {n}" for side, n in sorted(data["frames"].items()))
-    subjects = ", ".join(f"{side} {len(found)}" for side, found in sorted(data["subjects"].items()))
     lines = [
         f"# {run.folder.name}",
         "",
-        "An Ultrasound-CLIP model (arXiv 2604.01749 and variants) trained with usds. It compares ultrasound",
+        "An Ultrasound-CLIP model (arXiv 2604.01749 and variants) "
+        + ("imported into usds." if run.imported else "trained with usds.")
+        + " It compares ultrasound",
         "images with text. It is a research model: it is no medical device and must not guide a diagnosis.",
         "",
         "## Training",
-        f"- preset `{settings.preset}`, towers `{settings.model.towers.name}`, label path "
-        f"`{settings.model.graph.kind}`, loss `{loss.kind}` on the `{loss.target}` target",
-        f"- checkpoint `{find_checkpoint(run.folder).name}`, batch {settings.data.batch_size}, seed "
-        f"{settings.run.seed}",
-        f"- label prompts in the loss: weight {loss.prompt_weight:g}"
-        + (" (attribute scores rest on training labels)" if loss.prompt_weight > 0 else ""),
-        f"- torch {environment['libraries']['torch']}, usds {environment['libraries']['usds']}, "
-        f"{environment['device']}",
+        *_training(run, settings, environment),
         "",
         "## Data",
-        f"- dataset `{data['dataset_id']}` ({data['tool']}), annotation set `{data['annotation_set']}`, "
-        f"split `{data['split']}`",
-        f"- frames: {frames}; subjects: {subjects}",
-        "- the split is by subject; captions and labels come from the sources' own text by rules",
+        *_data(data),
         "",
         "## Figures",
         *_figures(run),
@@ -58,6 +48,41 @@ def model_card(run: Run) -> str:
         "- figures hold for this dataset, this split and the stated gallery sizes",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _training(run: Run, settings: TrainSettings, environment: dict[str, Any]) -> list[str]:
+    loss, towers = settings.model.loss, settings.model.towers.name
+    versions = f"- torch {environment['libraries']['torch']}, usds {environment['libraries']['usds']}"
+    if run.imported:
+        source = run.data()["imported"]
+        return [
+            f"- weights from `{source['file']}` (SHA-256 `{source['sha256']}`); `import.json` lists what was "
+            "loaded, dropped and left fresh",
+            f"- towers `{Path(towers).name}`, label path `{settings.model.graph.kind}`",
+            versions,
+        ]
+    return [
+        f"- preset `{settings.preset}`, towers `{Path(towers).name}`, label path "
+        f"`{settings.model.graph.kind}`, loss `{loss.kind}` on the `{loss.target}` target",
+        f"- checkpoint `{find_checkpoint(run.folder).name}`, batch {settings.data.batch_size}, seed "
+        f"{settings.run.seed}",
+        f"- label prompts in the loss: weight {loss.prompt_weight:g}"
+        + (" (attribute scores rest on training labels)" if loss.prompt_weight > 0 else ""),
+        f"{versions}, {environment['device']}",
+    ]
+
+
+def _data(data: dict[str, Any]) -> list[str]:
+    if data.get("imported"):
+        return ["- what it was trained on is not recorded here"]
+    frames = ", ".join(f"{side} {n}" for side, n in sorted(data["frames"].items()))
+    subjects = ", ".join(f"{side} {len(found)}" for side, found in sorted(data["subjects"].items()))
+    return [
+        f"- dataset `{data['dataset_id']}` ({data['tool']}), annotation set `{data['annotation_set']}`, "
+        f"split `{data['split']}`",
+        f"- frames: {frames}; subjects: {subjects}",
+        "- the split is by subject; captions and labels come from the sources' own text by rules",
+    ]
 
 
 def _figures(run: Run) -> list[str]:

@@ -2,8 +2,8 @@
 
 A checkpoint is a folder ``step-00000120``: ``model.safetensors`` and ``ema.safetensors`` (tensors),
 ``state.pt`` (optimizer, schedule, random states, sampler position; read with ``weights_only``), the settings,
-the taxonomy and ``meta.json``. It is written beside under another name, synced and renamed, so a kill at any
-moment leaves the checkpoints before it untouched.
+the architecture of the towers, the taxonomy and ``meta.json``. It is written beside under another name,
+synced and renamed, so a kill at any moment leaves the checkpoints before it untouched.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from usds.model.network import UltrasoundCLIP
-from usds.model.settings import ModelSettings, TowerSettings, settings_hash, validate
+from usds.model.settings import ModelSettings, settings_hash, validate
+from usds.model.tower_files import stored_towers, write_tower_files
 from usds.schemas.errors import ContentError, UsageError
 from usds.schemas.files import write_json
 from usds.taxonomy.similarity import load_similarity
@@ -258,6 +259,7 @@ def _write(
     (folder / "taxonomy.yaml").write_text(model.taxonomy.source_text, encoding="utf-8")
     model.prior.save(folder / "similarity.npz")
     write_json(folder / "model.json", model.settings.model_dump(mode="json"))
+    write_tower_files(model.towers, folder)
     meta = {
         "format": _FORMAT,
         "step": checkpoint.step,
@@ -267,7 +269,7 @@ def _write(
         "model_settings": settings_hash(model.settings),
     }
     write_json(folder / "meta.json", meta)
-    for path in sorted(folder.iterdir()):
+    for path in sorted(folder.rglob("*")):
         _sync(path)
     _sync(folder)
 
@@ -344,17 +346,11 @@ def load_model(path: Path, *, average: bool = True, device: torch.device | str =
     """
     folder = find_checkpoint(path)
     stored: dict[str, Any] = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-    settings = _without_weights(validate(ModelSettings, stored))
+    settings = validate(ModelSettings, stored)
+    settings = settings.model_copy(update={"towers": stored_towers(settings.towers, folder)})
     prior = load_similarity(folder / "similarity.npz")
     model = UltrasoundCLIP(settings, load_taxonomy(folder / "taxonomy.yaml"), prior)
     checkpoint = CheckpointStore(folder.parent).load(folder, identity_of(model))
     chosen = checkpoint.ema if average and checkpoint.ema is not None else checkpoint.model
     nn.Module.load_state_dict(model, chosen)
     return model.to(device).eval()
-
-
-def _without_weights(settings: ModelSettings) -> ModelSettings:
-    """The same network without looking for the weights it once started from."""
-    none: dict[str, Any] = {"pretrained": None, "pretrained_image": None, "pretrained_text": None}
-    towers: TowerSettings = settings.towers.model_copy(update=none)
-    return settings.model_copy(update={"towers": towers})

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from usds.model.network import UltrasoundCLIP
+from usds.model.tower_files import copy_bert, open_clip_config
 from usds.model.towers import Towers
 from usds.schemas.errors import ContentError, UsageError
 from usds.schemas.files import atomic_path, write_json
@@ -22,13 +21,6 @@ from usds.schemas.files import atomic_path, write_json
 __all__ = ["export_onnx", "export_open_clip"]
 
 _LARGEST_DIFFERENCE = 1e-4
-_BERT_FILES = (
-    "config.json",
-    "vocab.txt",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-)
 
 
 def export_open_clip(model: UltrasoundCLIP, folder: Path) -> Path:
@@ -51,26 +43,16 @@ def export_open_clip(model: UltrasoundCLIP, folder: Path) -> Path:
     if folder.exists() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty; nothing is overwritten: give another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    config = json.loads(json.dumps(model.towers.config, default=str))
-    source = config["text_cfg"].get("hf_model_name")
-    if source:
-        target = _copy_bert(Path(source), folder / "text_tower")
-        config["text_cfg"] |= {"hf_model_name": target, "hf_tokenizer_name": target}
-    spec = model.towers.spec
-    preprocess = {"mean": spec.mean, "std": spec.std, "interpolation": spec.interpolation}
+    config = open_clip_config(model.towers)
+    bert = copy_bert(model.towers, folder)
+    if bert is not None:
+        place = str(bert.resolve())
+        config["model_cfg"]["text_cfg"] |= {"hf_model_name": place, "hf_tokenizer_name": place}
     state = {k: v.detach().cpu().contiguous() for k, v in model.towers.clip.state_dict().items()}
     with atomic_path(folder / "open_clip_model.safetensors") as partial:
         save_file(state, str(partial))
-    write_json(folder / "open_clip_config.json", {"model_cfg": config, "preprocess_cfg": preprocess})
+    write_json(folder / "open_clip_config.json", config)
     return folder
-
-
-def _copy_bert(source: Path, target: Path) -> str:
-    target.mkdir()
-    for name in _BERT_FILES:
-        if (source / name).is_file():
-            shutil.copyfile(source / name, target / name)
-    return str(target.resolve())
 
 
 class _ImageTower(nn.Module):

@@ -69,6 +69,11 @@ class Run:
         """The data manifest."""
         return read_json(self.folder / "data.json")
 
+    @property
+    def imported(self) -> bool:
+        """Whether its weights come from elsewhere: what they were trained on is not recorded."""
+        return bool(self.data().get("imported"))
+
 
 def create_run(
     base: Path, settings: TrainSettings, taxonomy: Taxonomy, data: Mapping[str, Any], *, exact: bool = False
@@ -133,7 +138,9 @@ def environment() -> dict[str, Any]:
     }
 
 
-def data_manifest(dataset: Dataset, records: Records, taxonomy: Taxonomy, split: str) -> dict[str, Any]:
+def data_manifest(
+    dataset: Dataset, records: Records, taxonomy: Taxonomy, split: str, label_set: str | None = None
+) -> dict[str, Any]:
     """What a run is trained on, with a hash over everything that decides its batches.
 
     Subjects are the dataset's keyed ids. They are kept because evaluation must know what was trained on, even
@@ -157,7 +164,7 @@ def data_manifest(dataset: Dataset, records: Records, taxonomy: Taxonomy, split:
         "dataset": str(dataset.root),
         "dataset_id": dataset.info.dataset_id,
         "tool": dataset.info.tool,
-        "annotation_set": dataset.annotations.current(),
+        "annotation_set": label_set or dataset.annotations.current(),
         "split": split,
         "frames": {side: records.sides.count(side) for side in sides},
         "selection": records.counts.sentence(),

@@ -95,7 +95,8 @@ def load_train_data(
         Nothing to train on, too few subjects, labels of another taxonomy, damaged shards.
     """
     chosen = settings.data
-    records = load_records(dataset, taxonomy, chosen.split, modes=chosen.modes)
+    label_set = chosen.labels or dataset.annotations.current()
+    records = load_records(dataset, taxonomy, chosen.split, modes=chosen.modes, set_name=label_set)
     cache = open_cache(dataset, chosen.image_size or size, chosen.cache, progress) if pixels else None
     if cache is not None:
         lost = [frame for frame in records.frame_ids if frame in cache.unreadable]
@@ -110,7 +111,7 @@ def load_train_data(
         _limit(valid, chosen.valid_frames, settings.run.seed),
         plan,
         cache,
-        data_manifest(dataset, records, taxonomy, chosen.split),
+        data_manifest(dataset, records, taxonomy, chosen.split, label_set),
     )
 
 

@@ -28,7 +28,7 @@ from usds.model.towers import Towers
 from usds.schemas.errors import ContentError, UsageError
 from usds.taxonomy.udt import Taxonomy
 
-__all__ = ["ImportReport", "find_weights", "import_weights", "load_tower_weights", "read_state"]
+__all__ = ["ImportReport", "clip_state", "find_weights", "import_weights", "load_tower_weights", "read_state"]
 
 State = dict[str, Tensor]
 
@@ -37,11 +37,13 @@ _FILES = (
     "open_clip_pytorch_model.safetensors",
     "open_clip_pytorch_model.bin",
     "open_clip_pytorch_model.pt",
+    "ema.safetensors",
     "model.safetensors",
     "pytorch_model.bin",
 )
 _RELEASED = "base_clip."
 _OWN = "towers.clip."
+_LABEL_PATH = ("graph_encoder.", "text_graph_fusion.")
 # Buffers that older libraries stored and newer ones compute.
 _COMPUTED = ("position_ids", "attn_mask", "input_resolution", "context_length", "vocab_size")
 
@@ -92,23 +94,33 @@ def read_state(path: Path) -> State:
 
 
 def find_weights(path: Path) -> Path:
-    """Return ``path``, or the weights file inside it when it is a folder."""
+    """Return ``path``, or the weights file inside it when it is a folder: open_clip's, or a run's best.
+
+    Raises
+    ------
+    UsageError
+        There is no such path, or no weights in the folder.
+    """
     if path.is_file():
         return path
     if not path.is_dir():
         raise UsageError(f"weights {path}: there is no such file or folder")
+    if (path / "checkpoints").is_dir():
+        from usds.model.checkpoint import find_checkpoint
+
+        path = find_checkpoint(path)
     found = next((path / name for name in _FILES if (path / name).is_file()), None)
     if found is None:
         raise UsageError(f"weights {path}: the folder holds none of {', '.join(_FILES)}")
     return found
 
 
-def _clip_state(state: State) -> State:
-    """Names of any supported layout -> names of open_clip's CustomTextCLIP; empty when nothing is known."""
+def clip_state(state: State) -> State:
+    """Entries of the towers, under the names of open_clip's CustomTextCLIP; empty for no known layout."""
     for prefix in (_RELEASED, _OWN):
         inner = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
         if inner:
-            return _clip_state(inner)
+            return clip_state(inner)
     if "positional_embedding" in state:
         state = cast(State, convert_to_custom_text_state_dict(dict(state)))
     known = ("visual.", "text.", "logit_")
@@ -136,7 +148,7 @@ def load_tower_weights(towers: Towers, settings: TowerSettings) -> None:
 
 
 def _load_clip(towers: Towers, path: Path) -> None:
-    state = _clip_state(read_state(path))
+    state = clip_state(read_state(path))
     if not state:
         raise ContentError(f"weights {path}: no layout that is known here (open_clip, base_clip.*, usds)")
     _fit(towers, state)
@@ -158,7 +170,7 @@ def _fit(towers: Towers, state: State) -> None:
 def _load_one_tower(tower: nn.Module, prefix: str, path: Path) -> None:
     """Weights of one tower: from a checkpoint of both, or bare (a timm trunk, a BERT)."""
     state = read_state(path)
-    whole = {k.removeprefix(prefix): v for k, v in _clip_state(state).items() if k.startswith(prefix)}
+    whole = {k.removeprefix(prefix): v for k, v in clip_state(state).items() if k.startswith(prefix)}
     names = set(tower.state_dict())
     candidates = [
         whole,
@@ -211,13 +223,14 @@ def import_weights(model: UltrasoundCLIP, path: Path) -> ImportReport:
         No such file, no known layout, or towers of another architecture.
     """
     state = read_state(path)
-    clip = _clip_state(state)
+    clip = clip_state(state)
     if not clip:
         raise ContentError(f"weights {path}: no layout that is known here (open_clip, base_clip.*, usds)")
     _fit(model.towers, clip)
     _load_strictly(model.towers.clip, clip, path)
     report = ImportReport(loaded=[f"{_OWN}{key}" for key in clip])
-    rest = {k: v for k, v in state.items() if k.startswith(("graph_encoder.", "text_graph_fusion."))}
+    report.dropped |= {key: "no part of the network here" for key in state if _is_strange(key, clip)}
+    rest = {k: v for k, v in state.items() if k.startswith(_LABEL_PATH)}
     if isinstance(model.graph, BipartiteEncoder) and isinstance(model.fusion, GatedFusion) and rest:
         _import_graph(model.graph, model.taxonomy, rest, report)
         _import_fusion(model.fusion, rest, report)
@@ -230,6 +243,13 @@ def import_weights(model: UltrasoundCLIP, path: Path) -> ImportReport:
     names = [name for name, _ in model.named_parameters()]
     report.missing = [name for name in names if name not in set(report.loaded)]
     return report
+
+
+def _is_strange(key: str, clip: State) -> bool:
+    """Whether an entry belongs neither to the towers nor to the label path, and is not computed anyway."""
+    name = key.removeprefix(_RELEASED).removeprefix(_OWN)
+    known = name in clip or f"text.{name}" in clip or name.endswith(_COMPUTED) or name == "logit_bias"
+    return not known and not key.startswith(_LABEL_PATH)
 
 
 def _put(target: Tensor, value: Tensor, name: str, report: ImportReport) -> None:

@@ -59,6 +59,9 @@ class EvaluateSettings(Settings):
 
     side: Literal["test", "valid"] = "test"
     split: str | None = Field(None, description="name of the split; default: the run's")
+    labels: str | None = Field(
+        None, description="label set to judge by; default: the run's, else the current"
+    )
     average: bool = Field(True, description="take the averaged weights where the run kept them")
     galleries: tuple[Annotated[int, Field(ge=2)], ...] = retrieval.GALLERIES
     draws: Annotated[int, Field(ge=1)] = retrieval.DRAWS
@@ -87,6 +90,7 @@ class _Sides:
     train: Records
     valid: Records
     test: Records
+    label_set: str
 
 
 def evaluate(
@@ -132,6 +136,9 @@ def evaluate(
     leakage = check_leakage(
         _trained_on(run, dataset, model, sides), sides.test, settings.split or trained.data.split
     )
+    strangers = _strangers(run, dataset)
+    if strangers:
+        note(strangers)
     image = encode_frames(model.encode_image, sides.test, cache, spec, device, progress=progress)
     text = encode_texts(model.encode_text, model.tokenize, sides.test.texts, device)
     found = _attributes(model, sides, image, device, settings)
@@ -151,7 +158,9 @@ def evaluate(
         if settings.probe
         else {},
         "fine_tune": _fine_tunes(model, sides, cache, device, settings),
-        "definitions": _definitions(trained.model.loss.prompt_weight),
+        "label_set": sides.label_set,
+        "definitions": _definitions(trained.model.loss.prompt_weight)
+        | ({"training data": strangers} if strangers else {}),
     }
     report["verdict"] = verdict(found, sides.test.n_subjects, run)
     return Evaluation(report, found, image, text, sides.test, cache)
@@ -168,29 +177,41 @@ def _sides(
 ) -> _Sides:
     trained = run.settings().data
     split = settings.split or trained.split
-    records = load_records(
-        dataset, model.taxonomy, split, modes=trained.modes, set_name=_set_name(dataset, model)
-    )
+    label_set = settings.labels or _set_name(dataset, model, run)
+    records = load_records(dataset, model.taxonomy, split, modes=trained.modes, set_name=label_set)
     lost = [frame for frame in records.frame_ids if frame in cache.unreadable]
     if lost:
         note(describe_unreadable(lost))
     records = records.without(cache.unreadable)
     test = require_side(records, settings.side, split)
-    return _Sides(records.side("train"), records.side("valid"), test)
+    return _Sides(records.side("train"), records.side("valid"), test, label_set)
 
 
-def _set_name(dataset: Dataset, model: UltrasoundCLIP) -> str:
-    """The annotation set of the run's taxonomy: labels of another one would be judged by the wrong words."""
-    name = model.taxonomy.set_name
+def _set_name(dataset: Dataset, model: UltrasoundCLIP, run: Run) -> str:
+    """The label set to judge by: the run's, the current one, or that of the taxonomy, in this order.
+
+    Labels of another taxonomy would be judged by the wrong words.
+    """
     sets = dataset.annotations
-    if name in sets.names():
-        return name
-    current = sets.current()
-    if current is not None and sets.read(current).taxonomy_hash == model.taxonomy.content_hash:
-        return current
+    own = run.data()["annotation_set"] if _same(run, dataset) else None
+    for name in (own, sets.current(), model.taxonomy.set_name):
+        if name in sets.names() and sets.read(name).taxonomy_hash == model.taxonomy.content_hash:
+            return name
     raise ContentError(
-        f"the run was trained with taxonomy {name}, {dataset.root} has labels of "
-        f"{', '.join(sets.names()) or 'none'}: annotate it with `usds annotate --taxonomy RUN/taxonomy.yaml`"
+        f"the run was trained with taxonomy {model.taxonomy.set_name}, {dataset.root} has labels of "
+        f"{', '.join(sets.names()) or 'none'}: annotate it with "
+        f"`usds annotate --taxonomy {run.folder / 'taxonomy.yaml'}`"
+    )
+
+
+def _strangers(run: Run, dataset: Dataset) -> str | None:
+    """What to say where the gate cannot know what the model has seen."""
+    if _same(run, dataset):
+        return None
+    whence = "its weights come from elsewhere" if run.imported else "it was trained on another dataset"
+    return (
+        f"the model may have seen these frames: {whence}, and only a training recorded on this dataset can "
+        "be compared with the tested side"
     )
 
 
@@ -204,9 +225,7 @@ def _trained_on(run: Run, dataset: Dataset, model: UltrasoundCLIP, sides: _Sides
     )
     if sides.test.sides[0] == "valid":
         seen -= set(recorded.get("valid", []))
-    everything = load_records(
-        dataset, model.taxonomy, run.settings().data.split, set_name=_set_name(dataset, model)
-    )
+    everything = load_records(dataset, model.taxonomy, run.settings().data.split, set_name=sides.label_set)
     rows = [i for i, subject in enumerate(everything.subject_ids) if subject in seen]
     return everything.take(np.array(rows, np.int64))
 

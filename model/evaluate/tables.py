@@ -125,7 +125,9 @@ def verdict(results: Sequence[AttributeResult], cases: int, run: Run) -> list[st
     return sentences if above else sentences + _reasons(judged, cases, run)
 
 
-def _reasons(judged: Sequence[AttributeResult], cases: int, run: Run) -> list[str]:
+def _training_reasons(run: Run) -> list[str]:
+    if run.imported:
+        return ["the weights were trained elsewhere, perhaps on other organs, words or machines"]
     subjects = len(run.data()["subjects"].get("train", []))
     steps = max((row["step"] for row in read_metrics(run)), default=0)
     reasons: list[str] = []
@@ -135,6 +137,11 @@ def _reasons(judged: Sequence[AttributeResult], cases: int, run: Run) -> list[st
         )
     if steps < 500:
         reasons.append(f"it took {steps} steps (schedule.epochs, schedule.max_steps)")
+    return reasons
+
+
+def _reasons(judged: Sequence[AttributeResult], cases: int, run: Run) -> list[str]:
+    reasons = _training_reasons(run)
     one = [r.dimension for r in judged if (r.confusion.sum(axis=1) > 0).sum() == 1]
     if one:
         reasons.append(
