@@ -186,6 +186,7 @@ class DataSettings(Settings):
     """Which records are trained on, and how batches are made of them."""
 
     split: str = "default"
+    labels: str | None = Field(default=None, description="label set; default: the dataset's current one")
     batch_size: Positive = Field(default=256, description="pairs a step over all ranks, one subject each")
     image_size: Positive | None = Field(
         default=None, description="cache resolution; default: the image tower's"

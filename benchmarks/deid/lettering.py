@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import matplotlib as mpl
 import numpy as np
+from matplotlib import font_manager
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
@@ -19,6 +20,13 @@ FONTS = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSansMono", "DejaVuSansMono-Bold
 """The DejaVu faces that matplotlib ships, and OpenCV's stroke font."""
 SIZES = (6, 7, 8, 9, 10, 12, 14, 16, 18, 20, 24, 28)
 """Height of a capital letter, in pixels."""
+_CJK_FILES = (
+    "wqy-microhei.ttc",
+    "NotoSansCJK-Regular.ttc",
+    "NotoSansCJKsc-Regular.otf",
+    "NotoSansSC-Regular.otf",
+)
+CJK_HINT = "no font with Chinese characters: apt-get install fonts-wqy-microhei (or fonts-noto-cjk)"
 
 NAMES = (
     "SMITH, JOHN", "Garcia Maria", "O'NEILL SEAN", "Nguyen Thi Lan", "MUELLER^HANS", "Łukasz Żak",
@@ -26,6 +34,12 @@ NAMES = (
     "Παπαδόπουλος", "JOHANSSON K", "DUBOIS Hélène", "Kowalska Ewa", "TANAKA KEN", "Al-Masri O", "Ćosić Ana",
     "Yılmaz Şule", "VAN DER BERG J",
 )  # fmt: skip
+SCRIPTS = {
+    "cjk": ("王小明", "田中 健", "김민준", "李秀英", "山田 花子", "北京协和医院", "박서연", "東京中央病院"),
+    "arabic": ("محمد علي", "فاطمة حسن", "مستشفى النور", "يوسف إبراهيم"),
+    "hebrew": ("יוסף כהן", "שרה לוי", "בית חולים", "דוד מזרחי"),
+}  # fmt: skip
+"""Names and places in scripts that need their own faces; Cyrillic and Greek are among `NAMES`."""
 PLACES = (
     "ST MARY HOSPITAL",
     "Univ. Clinic Nord",
@@ -101,9 +115,29 @@ def phrase(rng: np.random.Generator) -> str:
     return str(rng.choice(np.array(pools[kind])))
 
 
+def script_phrase(rng: np.random.Generator) -> tuple[str, str] | None:
+    """A name or place in Chinese, Japanese, Korean, Arabic or Hebrew, and the font it needs.
+
+    None where the drawn script is Chinese, Japanese or Korean and no font for it is installed.
+    """
+    script = ("cjk", "cjk", "arabic", "hebrew")[int(rng.integers(0, 4))]
+    text = SCRIPTS[script][int(rng.integers(0, len(SCRIPTS[script])))]
+    if script != "cjk":
+        return text, "DejaVuSans"
+    found = cjk_font()
+    return (text, found) if found else None
+
+
+@lru_cache(maxsize=1)
+def cjk_font() -> str | None:
+    """File of an installed font with Chinese characters."""
+    files = {Path(path).name: path for path in font_manager.findSystemFonts()}
+    return next((files[name] for name in _CJK_FILES if name in files), None)
+
+
 @lru_cache(maxsize=256)
 def _face(font: str, size: int) -> ImageFont.FreeTypeFont:
-    path = Path(mpl.get_data_path()) / "fonts" / "ttf" / f"{font}.ttf"
+    path = Path(font) if Path(font).is_absolute() else Path(mpl.get_data_path()) / "fonts/ttf" / f"{font}.ttf"
     return ImageFont.truetype(str(path), max(6, round(size / 0.73)))
 
 
@@ -130,7 +164,7 @@ def glyphs(text: str, font: str, size: int) -> NDArray[np.float32]:
 
 def place(
     rgb: RGB, text: str, *, font: str, size: int, at: tuple[int, int], contrast: float, klass: str,
-    tint: tuple[float, float, float] = (1.0, 1.0, 1.0), first: int = 0,
+    tint: tuple[float, float, float] = (1.0, 1.0, 1.0), first: int = 0, turns: int = 0,
 ) -> Placed | None:  # fmt: skip
     """Draw on the picture, in place.
 
@@ -142,16 +176,18 @@ def place(
         Wanted luma difference to the surroundings; the drawn one is measured and recorded.
     tint : (red, green, blue)
         Colour of the letters, brightest channel 1.
+    turns : int
+        Quarter turns to the left.
 
     Returns
     -------
     Placed or None
         None where the text does not fit.
     """
-    cover = glyphs(text, font, size)
+    cover = np.rot90(glyphs(text, font, size), turns)
     height, width = cover.shape
     x, y = at
-    if x < 0 or y < 0 or y + height > rgb.shape[0] or x + width > rgb.shape[1] or width < 4:
+    if x < 0 or y < 0 or y + height > rgb.shape[0] or x + width > rgb.shape[1] or max(width, height) < 4:
         return None
     patch = rgb[y : y + height, x : x + width].astype(np.float32)
     around = float((patch @ np.array([0.299, 0.587, 0.114], np.float32)).mean())

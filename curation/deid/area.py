@@ -23,12 +23,16 @@ from usds.curation.deid.area_shape import (
     hull,
     split_components,
 )
+from usds.curation.deid.area_traces import find_traces
 from usds.curation.readers.base import Region
 
 ComponentKind = Literal["2d", "color", "spectral", "mmode"]
 AreaReason = Literal["no_image_area", "area_uncertain"]
 
 _WORKING_SIDE = 1024
+_MOST = 4
+"""Components of one screen."""
+_TRACE_CODES = frozenset({"dropped_spectral", "dropped_mmode"})
 _MIN_SIDE = 48
 """Shortest side of a picture that can show an organ."""
 _MIN_AREA = 0.06
@@ -48,7 +52,7 @@ class Component:
     Attributes
     ----------
     kind : ComponentKind
-        "2d" unless the header says more.
+        "2d", or "spectral" and "mmode" for a trace over time.
     polygon : (N, 2) float
         Corners x, y in native pixels.
     confidence : float
@@ -109,7 +113,11 @@ class AreaResult:
 
 
 def find_area(
-    samples: Sequence[NDArray[np.uint8]], regions: Sequence[Region], *, is_clip: bool
+    samples: Sequence[NDArray[np.uint8]],
+    regions: Sequence[Region],
+    *,
+    is_clip: bool,
+    keep_traces: bool = False,
 ) -> AreaResult:
     """Locate the image area.
 
@@ -121,6 +129,9 @@ def find_area(
         From the header (DICOM PS3.3 C.8.5.5); they may lie and are checked against what is seen.
     is_clip : bool
         Whether the samples are frames of one clip, so that change over time is evidence.
+    keep_traces : bool
+        Whether spectral Doppler and M-mode traces belong to the area of a file that shows a scan as well.
+        ECG lines never do.
     """
     shape = samples[0].shape
     if min(shape[:2]) < _MIN_SIDE:
@@ -128,15 +139,22 @@ def find_area(
     scale = min(1.0, _WORKING_SIDE / max(shape[:2]))
     planes = [_working(sample, scale) for sample in samples]
     evidence = clip_evidence(planes) if is_clip and len(planes) > 1 else still_evidence(planes[0])
+    seen = find_traces(evidence, planes[0])
+    for _, mask in seen:
+        evidence &= 1 - mask
     checked = check_regions(regions, shape, evidence, scale)
     components: list[Component] = []
     for part in checked.views:
         components.extend(_components(part, planes[0]))
+    warnings = tuple(dict.fromkeys([*checked.warnings, *(f"dropped_{kind}" for kind, _ in seen)]))
     if not components:
-        return AreaResult(None, "no_image_area", checked.warnings)
-    area = Area(tuple(_native(component, scale, shape) for component in components[:4]))
-    reason = _doubt(area, evidence, scale)
-    return AreaResult(area, reason, checked.warnings)
+        return AreaResult(None, "no_image_area", warnings)
+    if keep_traces:
+        traces = [*checked.traces, *seen]
+        components += [Component(kind, hull(mask), 1.0) for kind, mask in traces]
+        warnings = tuple(code for code in warnings if code not in _TRACE_CODES)
+    area = Area(tuple(_native(component, scale, shape) for component in components[:_MOST]))
+    return AreaResult(area, _doubt(area), warnings)
 
 
 def _working(rgb: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
@@ -175,7 +193,7 @@ def _native(component: Component, scale: float, shape: tuple[int, ...]) -> Compo
     return replace(component, polygon=clip_polygon(points, (shape[0], shape[1])))
 
 
-def _doubt(area: Area, evidence: Mask, scale: float) -> AreaReason | None:
+def _doubt(area: Area) -> AreaReason | None:
     """Unsure where the best component is a poor hull."""
     if max(component.confidence for component in area.components) < _UNSURE:
         return "area_uncertain"

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from usds.curation.deid.area_evidence import Mask
+from usds.curation.deid.area_traces import TraceKind
 from usds.curation.readers.base import Region
 
 _SLACK = 2
 _MIN_SIDE = 32
 _COVERS = 0.90
-_DROPPED = frozenset({"spectral", "mmode", "ecg"})
+_TRACES: tuple[TraceKind, ...] = ("spectral", "mmode")
+_DROPPED = frozenset({*_TRACES, "ecg"})
 _VIEWS = frozenset({"2d", "color"})
 
 
@@ -26,10 +28,13 @@ class CheckedRegions:
     views : tuple of (rows, columns) uint8
         One mask of evidence a view.
     warnings : tuple of str
+    traces : tuple of (kind, (rows, columns) uint8)
+        Boxes of the spectral and M-mode regions.
     """
 
     views: tuple[Mask, ...]
     warnings: tuple[str, ...]
+    traces: tuple[tuple[TraceKind, Mask], ...] = ()
 
 
 def check_regions(
@@ -55,20 +60,28 @@ def check_regions(
     if len(sound) < len(regions):
         warnings.append("region_ignored")
     rest = evidence.copy()
+    traces: list[tuple[TraceKind, Mask]] = []
     for region in sound:
         if region.kind in _DROPPED:
             rest[_window(region, scale)] = 0
             warnings.append(f"dropped_{region.kind}")
-    views = [region for region in sound if region.kind in _VIEWS]
+            box = np.zeros_like(evidence)
+            box[_window(region, scale)] = 1
+            traces += [(kind, box) for kind in _TRACES if kind == region.kind]
+    views, more = _views([region for region in sound if region.kind in _VIEWS], rest, scale)
+    return CheckedRegions(views, tuple(dict.fromkeys([*warnings, *more])), tuple(traces))
+
+
+def _views(views: Sequence[Region], rest: Mask, scale: float) -> tuple[tuple[Mask, ...], list[str]]:
+    """Evidence of each view, and warnings; all of it in one where the regions do not hold."""
     if not views or not rest.any():
-        return CheckedRegions((rest,), tuple(dict.fromkeys(warnings)))
+        return (rest,), []
     union = np.zeros_like(rest)
     for region in views:
         union[_window(region, scale)] = 1
     if (rest & union).sum() < _COVERS * rest.sum():
-        warnings.append("region_ignored")
-        return CheckedRegions((rest,), tuple(dict.fromkeys(warnings)))
-    return CheckedRegions(tuple(_cut(rest, views, union, scale)), tuple(dict.fromkeys(warnings)))
+        return (rest,), ["region_ignored"]
+    return tuple(_cut(rest, views, union, scale)), []
 
 
 def _fits(region: Region, shape: tuple[int, ...]) -> bool:

@@ -53,6 +53,9 @@ class PixelSettings(BaseModel):
         default=0.05, gt=0, le=0.05, description="share of the area; more goes to review"
     )
     max_withheld: float = Field(default=0.20, gt=0, le=0.20, description="share of frames; more is a review")
+    keep_traces: bool = Field(
+        default=False, description="whether spectral Doppler and M-mode traces are written beside their scan"
+    )
     read_labels: bool = Field(
         default=True, description="whether harmless words on the screen become a caption"
     )
@@ -180,7 +183,9 @@ class PixelCleaner:
         matcher : TextMatcher
             Harvested identifiers of the subject and the run.
         """
-        found = find_area(samples, regions, is_clip=len(samples) > 1)
+        found = find_area(
+            samples, regions, is_clip=len(samples) > 1, keep_traces=self.settings.keep_traces
+        )
         if found.area is None:
             reason: CleanReason = "too_small" if "too_small" in found.warnings else "no_image_area"
             return CleanResult("no_image_area", reason, [], 0, found.warnings)
