@@ -31,7 +31,10 @@ _LIST_ENDS = frozenset(
 )
 _CLOSING = frozenset(["possible", "probable", "suspected", "questionable", "likely", "presumed", "equivocal"])
 _PAUSES = frozenset([",", ".", ";", ")"])
-_SIDES = frozenset(["left", "right", "l", "r", "lt", "rt", "bilateral", "upper", "lower", "mid"])
+_SIDES = frozenset(
+    ["left", "right", "l", "r", "lt", "rt", "bilateral", "upper", "lower", "mid", "seg", "segment"]
+)
+_LABELS = 4  # mentions that one phrase may give
 _ELSEWHERE = ("metasta", "secondar")  # "metastases from breast carcinoma": another place
 _AFTER = frozenset(["negation_after", "uncertain_after"])
 
@@ -315,12 +318,13 @@ class Scopes:
 
     def trails(self, hit: Hit) -> bool:
         """ "Possible abscess right breast": a bare site behind the finding says where, and is in no doubt."""
-        last = self.mentions[-1] if self.mentions else None
-        if last is None or last.item is None or last.item.role != "finding" or last.first == hit.first:
-            return False
         if self.doubt is None or not self.since(self.doubt):
             return False
-        return _SIDES.issuperset(self.tokens.words[last.last : hit.first])
+        last = self.mentions[-1]
+        said = [m.item.role for m in self.mentions[-_LABELS:] if m.first == last.first and m.item is not None]
+        if "finding" not in said or last.first == hit.first:
+            return False
+        return all(word in _SIDES or word.isdigit() for word in self.tokens.words[last.last : hit.first])
 
     def qualifies(self, index: int, hit: Hit) -> bool:
         """ "Behind the breast mass": the site of a finding that is a landmark is a site of a finding."""
