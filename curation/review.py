@@ -124,6 +124,7 @@ WITH flagged AS (
     UNION SELECT caption_id, 'fuzzy' FROM evidence WHERE method = 'fuzzy'
     UNION SELECT caption_id, 'finding without organ' FROM flagged WHERE homeless AND caption_id IS NOT NULL
     UNION SELECT caption_id, 'random' FROM captions WHERE md5_number_lower(caption_id) % 100 = 0
+    UNION SELECT caption_id, 'asked for' FROM captions WHERE {every}
 ), labels AS (
     SELECT caption_id, list(DISTINCT [assertion, dimension, label]) AS labels FROM evidence
     WHERE caption_id IS NOT NULL AND assertion IN ('present', 'negated', 'uncertain') GROUP BY 1
@@ -139,9 +140,12 @@ def _filled(taxonomy: Taxonomy, *roles: str) -> str:
     return f"({' OR '.join(tests)})" if tests else "false"
 
 
-def doubts(connection: duckdb.DuckDBPyConnection, taxonomy: Taxonomy) -> Iterator[Doubt]:
-    """The captions to look at, by reason, in an order that depends on keyed ids alone."""
-    sql = _CHOSEN.format(finding=_filled(taxonomy, "finding"), site=_filled(taxonomy, "site"))
+def doubts(
+    connection: duckdb.DuckDBPyConnection, taxonomy: Taxonomy, *, every: bool = False
+) -> Iterator[Doubt]:
+    """The captions to look at (or ``every`` one), by reason, in an order that depends on keyed ids alone."""
+    finding, site = _filled(taxonomy, "finding"), _filled(taxonomy, "site")
+    sql = _CHOSEN.format(finding=finding, site=site, every="true" if every else "false")
     cursor = connection.execute(sql)
     while chunk := cursor.fetchmany(_CHUNK):
         for caption_id, scope, why, text, labels in chunk:

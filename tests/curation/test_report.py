@@ -113,3 +113,21 @@ def test_a_long_name_is_cut_in_the_chart_and_whole_in_the_table(make_dataset, ro
     text = report_html(dataset, collect_stats(dataset))
     assert text.count(f"<td>{name}</td>") == 1
     assert "Pediatric gynaecological pathology and in…" in text
+
+
+def test_a_browser_shows_the_report_and_asks_nobody(dataset, tmp_path, browser):
+    annotate_dataset(dataset, load_taxonomy("udt"))
+    write_report(dataset, collect_stats(dataset), tmp_path / "r.html")
+    page = browser.new_page()
+    asked, problems = [], []
+    page.on("request", lambda request: asked.append(request.url.split(":", 1)[0]))
+    page.on("console", lambda message: problems.append(message.text))
+    page.goto((tmp_path / "r.html").as_uri())
+    page.click("summary >> nth=0")
+    assert page.locator("details[open] table").first.is_visible()
+    widths = page.locator(".sheet img").evaluate_all("all => all.map(i => i.naturalWidth)")
+    assert len(widths) == 24
+    assert min(widths) > 0
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert set(asked) <= {"file", "data"}
+    assert problems == []

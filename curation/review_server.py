@@ -1,0 +1,155 @@
+"""A web server for one person on this machine: the review page and the few requests it makes.
+
+It listens on the loopback interface alone. Every address begins with a secret that only the printed link
+holds, and requests that name another host are refused, so no other page in the browser can reach it.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import resources
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+from usds.curation.review_page import ReviewSession
+from usds.schemas.errors import UsdsError
+
+__all__ = ["ReviewServer"]
+
+_LONGEST: Final = 1 << 20
+_SIGNATURES: Final = {b"\xff\xd8": "image/jpeg", b"\x89P": "image/png"}
+
+
+class ReviewServer(ThreadingHTTPServer):
+    """Serves one :class:`ReviewSession` until :meth:`shutdown`, or until the page says that it is finished.
+
+    Parameters
+    ----------
+    session : ReviewSession
+    port : int
+        0 takes a free one.
+
+    Raises
+    ------
+    OSError
+        If the port is taken.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, session: ReviewSession, port: int = 0) -> None:
+        self.session = session
+        self.secret = secrets.token_urlsafe(16)
+        self.nonce = secrets.token_urlsafe(16)
+        super().__init__(("127.0.0.1", port), _Handler)
+
+    @property
+    def address(self) -> str:
+        """The link to open; whoever holds it can read and correct the dataset's labels."""
+        return f"http://127.0.0.1:{self.server_port}/{self.secret}/"
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """What the Host header of a request may say."""
+        return frozenset(f"{name}:{self.server_port}" for name in ("127.0.0.1", "localhost"))
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: ReviewServer  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def do_GET(self) -> None:
+        """The page, its data, a picture."""
+        match self._path():
+            case []:
+                page = resources.files("usds.curation").joinpath("review.html").read_text("utf-8")
+                self._send(page.replace("@NONCE@", self.server.nonce).encode(), "text/html; charset=utf-8")
+            case ["overview"]:
+                self._answer(self.server.session.overview)
+            case ["caption", caption_id]:
+                self._answer(lambda: self.server.session.caption(caption_id))
+            case ["image", frame_id]:
+                self._picture(frame_id)
+            case _:
+                self._refuse(HTTPStatus.NOT_FOUND, "no such page: open the link that `usds review` printed")
+
+    def do_POST(self) -> None:
+        """Labels of a caption, or the end of the review."""
+        match self._path():
+            case ["caption", caption_id]:
+                body = self._body()
+                if body is not None:
+                    self._answer(lambda: self.server.session.save(caption_id, body))
+            case ["finish"]:
+                self._send(b"{}", "application/json")
+                # From another thread, as the server asks; the page may still be fetching pictures.
+                threading.Thread(target=self.server.shutdown, daemon=True).start()
+            case _:
+                self._refuse(HTTPStatus.NOT_FOUND, "no such page")
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing: the terminal belongs to the command."""
+
+    def _path(self) -> list[str] | None:
+        """Parts of the path behind the secret; None for whoever does not know it."""
+        parts = [unquote(part) for part in urlsplit(self.path).path.split("/")[1:]]
+        known = secrets.compare_digest(parts[0].encode(), self.server.secret.encode())
+        if not known or self.headers.get("Host") not in self.server.hosts:
+            return None
+        return [part for part in parts[1:] if part]
+
+    def _body(self) -> dict[str, list[str]] | None:
+        length = self.headers.get("Content-Length", "")
+        if not length.isdigit() or int(length) > _LONGEST:
+            self._refuse(HTTPStatus.BAD_REQUEST, "labels are missing, or too many")
+            return None
+        try:
+            body: Any = json.loads(self.rfile.read(int(length)))
+        except ValueError:
+            body = None
+        if not _is_labels(body):
+            self._refuse(HTTPStatus.BAD_REQUEST, "labels are lists of words by dimension, as JSON")
+            return None
+        return body
+
+    def _answer(self, make: Any) -> None:
+        try:
+            self._send(json.dumps(make(), ensure_ascii=False).encode("utf-8", "replace"), "application/json")
+        except UsdsError as error:
+            self._refuse(HTTPStatus.CONFLICT, str(error))
+
+    def _picture(self, frame_id: str) -> None:
+        try:
+            image = self.server.session.picture(frame_id)
+        except UsdsError as error:
+            self._refuse(HTTPStatus.NOT_FOUND, str(error))
+            return
+        self._send(image, _SIGNATURES.get(image[:2], "application/octet-stream"))
+
+    def _refuse(self, status: HTTPStatus, message: str) -> None:
+        self._send(json.dumps({"error": message}).encode(), "application/json", status)
+
+    def _send(self, data: bytes, kind: str, status: HTTPStatus = HTTPStatus.OK) -> None:
+        policy = (
+            "default-src 'none'; img-src 'self' data:; connect-src 'self'; style-src 'unsafe-inline'; "
+            f"script-src 'nonce-{self.server.nonce}'; frame-ancestors 'none'; base-uri 'none'; "
+            "form-action 'none'"
+        )
+        self.send_response(status)
+        for name, value in (
+            ("Content-Type", kind), ("Content-Length", str(len(data))), ("Cache-Control", "no-store"),
+            ("Content-Security-Policy", policy), ("X-Content-Type-Options", "nosniff"),
+            ("Referrer-Policy", "no-referrer"),
+        ):  # fmt: skip
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+
+def _is_labels(body: Any) -> bool:
+    return isinstance(body, dict) and all(
+        isinstance(items, list) and all(isinstance(item, str) for item in items) for items in body.values()
+    )
