@@ -195,15 +195,31 @@ def graph(
         bool,
         typer.Option("--labels", help="Add what the dataset's labels say: counts, which goes with which."),
     ] = False,
+    samples: Annotated[
+        Path | None,
+        typer.Option(
+            "--samples",
+            help="Write the graph of every frame of the dataset: nodes.parquet and edges.parquet.",
+            metavar="FOLDER",
+        ),
+    ] = None,
+    graphml: Annotated[
+        int, typer.Option("--graphml", min=0, help="With --samples: so many frames as GraphML files too.")
+    ] = 0,
     dataset: DatasetOption = DEFAULT_DATASET,
     json: JsonOption = False,
     dry_run: DryRunOption = False,
 ) -> None:
-    """The taxonomy as a graph; with --labels the lesion-attribute graph of a dataset."""
+    """The taxonomy as a graph; with --labels the lesion-attribute graph of a dataset; with --samples the
+    graph of each frame's labels, with the taxonomy that stands beside them.
+    """
     from usds.taxonomy.graph import label_graph, taxonomy_graph
     from usds.taxonomy.graph_files import write_graph
 
     output = Output(json)
+    if samples is not None:
+        _sample_graphs(dataset, samples, graphml, output, dry_run=dry_run)
+        return
     loaded = open_taxonomy(taxonomy, output)
     made = (
         label_graph(loaded, list(_records(dataset, loaded)), unknown="drop")
@@ -219,6 +235,36 @@ def graph(
     }
     output.data(facts)
     output.show(f"{facts['nodes']} nodes, {facts['edges']} edges" + (f": {target}" if target else ""))
+
+
+def _sample_graphs(dataset: Path, folder: Path, graphml: int, output: Output, *, dry_run: bool) -> None:
+    from usds.schemas.dataset import Dataset
+    from usds.schemas.errors import ContentError, UsageError
+    from usds.taxonomy.graph import pack_columns
+    from usds.taxonomy.graph_files import write_sample_graphs
+    from usds.taxonomy.udt import load_taxonomy
+
+    sets = Dataset.open(dataset).annotations
+    current = sets.current()
+    if current is None:
+        raise ContentError(f"{dataset} has no labels yet: run `usds annotate` first")
+    if folder.exists() and any(folder.iterdir()):
+        raise UsageError(f"{folder} is not empty; nothing is overwritten: name another with --samples")
+    loaded = load_taxonomy(sets.taxonomy_path(current))
+    labels = sets.arrow("annotations", current)
+    facts: dict[str, Any] = {"set": current, "frames": labels.count_rows(), "path": str(folder)}
+    if not dry_run:
+        import pyarrow as pa
+
+        parts = (
+            (pack_columns(loaded, pa.Table.from_batches([batch])), batch.column("frame_id").to_pylist())
+            for batch in labels.to_batches()
+            if batch.num_rows
+        )
+        facts["nodes"], facts["edges"] = write_sample_graphs(loaded, parts, folder, graphml=graphml)
+    output.data(facts)
+    told = "" if dry_run else f"{facts['nodes']:,} nodes, {facts['edges']:,} edges in {folder}, "
+    output.show(f"{told}{facts['frames']:,} frames of the label set {current}")
 
 
 def _records(dataset: Path, taxonomy: Taxonomy) -> Iterator[Mapping[str, Sequence[str]]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -185,12 +185,43 @@ def sample_graph(taxonomy: Taxonomy, batch: LabelBatch, index: int) -> nx.DiGrap
 
 
 def write_sample_graphs(
-    taxonomy: Taxonomy, batch: LabelBatch, frame_ids: Sequence[str], folder: Path, *, graphml: int = 0
-) -> None:
-    """Write ``nodes.parquet`` and ``edges.parquet``, and the first ``graphml`` records as GraphML files."""
-    tables = sample_tables(taxonomy, batch, frame_ids)
-    for name, table in zip(("nodes", "edges"), tables, strict=True):
-        with atomic_path(folder / f"{name}.parquet") as partial:
-            pq.write_table(table, partial, compression="zstd")
-    for index in range(min(graphml, len(batch))):
-        write_graph(sample_graph(taxonomy, batch, index), folder / f"{frame_ids[index]}.graphml")
+    taxonomy: Taxonomy,
+    parts: Iterable[tuple[LabelBatch, Sequence[str]]],
+    folder: Path,
+    *,
+    graphml: int = 0,
+) -> tuple[int, int]:
+    """Write ``nodes.parquet`` and ``edges.parquet``, and the first ``graphml`` records as GraphML files.
+
+    Parameters
+    ----------
+    taxonomy : Taxonomy
+    parts : iterable of (LabelBatch, frame ids)
+        The records, a shard at a time: no more than one is held.
+    folder : Path
+        Made when it is missing.
+    graphml : int
+        How many records are written as GraphML too, named after their frame.
+
+    Returns
+    -------
+    nodes, edges : int
+        Rows written.
+    """
+    counts = [0, 0]
+    with (
+        atomic_path(folder / "nodes.parquet") as nodes,
+        atomic_path(folder / "edges.parquet") as edges,
+        pq.ParquetWriter(nodes, NODES, compression="zstd") as first,
+        pq.ParquetWriter(edges, EDGES, compression="zstd") as second,
+    ):
+        for batch, frame_ids in parts:
+            for i, (writer, table) in enumerate(
+                zip((first, second), sample_tables(taxonomy, batch, frame_ids), strict=True)
+            ):
+                writer.write_table(table)
+                counts[i] += table.num_rows
+            for index in range(min(graphml, len(batch))):
+                write_graph(sample_graph(taxonomy, batch, index), folder / f"{frame_ids[index]}.graphml")
+            graphml -= min(graphml, len(batch))
+    return counts[0], counts[1]

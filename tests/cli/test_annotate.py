@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 
@@ -181,6 +182,14 @@ def test_taxonomy_graph_and_similarity(usds, labelled):
         for args in ([], ["--labels"])
     )
     assert rich > plain
+    made = json.loads(
+        ok(usds("taxonomy", "graph", "--samples", "g", "--graphml", 1, "--dataset", root, "--json")).stdout
+    )
+    assert pq.read_table("g/nodes.parquet").num_rows == made["nodes"] > 0
+    assert pq.read_table("g/edges.parquet").num_rows == made["edges"] > 0
+    assert len(list(Path("g").glob("*.graphml"))) == 1
+    again = usds("taxonomy", "graph", "--samples", "g", "--dataset", root)
+    assert (again.exit_code, "nothing is overwritten" in again.stderr) == (2, True)
     ok(usds("taxonomy", "similarity", "--mode", "cooccurrence", "--dataset", root, "--output", "s.npz"))
     found = json.loads(
         ok(usds("taxonomy", "similarity", "--mode", "file", "--file", "s.npz", "--json")).stdout

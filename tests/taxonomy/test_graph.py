@@ -160,7 +160,11 @@ def test_sample_graph_has_typed_nodes_and_edges() -> None:
 
 def test_sample_graphs_as_files(tmp_path: Path) -> None:
     ids = ["a", "b", "c", "d"]
-    write_sample_graphs(TAXONOMY, pack_labels(TAXONOMY, RECORDS), ids, tmp_path, graphml=2)
+    halves = [(pack_labels(TAXONOMY, RECORDS[:1]), ids[:1]), (pack_labels(TAXONOMY, RECORDS[1:]), ids[1:])]
+    nodes, edges = write_sample_graphs(TAXONOMY, halves, tmp_path, graphml=2)
+    whole = sample_tables(TAXONOMY, pack_labels(TAXONOMY, RECORDS), ids)
+    assert (nodes, edges) == (whole[0].num_rows, whole[1].num_rows)
+    assert pq.read_table(tmp_path / "edges.parquet").to_pylist() == whole[1].to_pylist()
     names = sorted(path.name for path in tmp_path.iterdir() if path.is_file())
     assert names == ["a.graphml", "b.graphml", "edges.parquet", "nodes.parquet"]
     assert pq.read_table(tmp_path / "nodes.parquet").column("label").to_pylist()[2] == "cyst"
