@@ -160,9 +160,13 @@ def test_a_person_corrects_a_caption_in_the_browser(browser, server, dataset):
     page.on("console", lambda message: problems.append(message.text))
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.goto(server.address)
-    page.select_option("#reason", "finding without organ")
-    page.click("nav li:has-text('Ultrasound shows a well-defined')")
-    page.wait_for_selector("mark:has-text('nodule')")
+    page.wait_for_selector("#labels tr")
+    with page.expect_response("**/caption/*"):
+        page.select_option("#reason", "finding without organ")
+    with page.expect_response("**/caption/c-homeless"):
+        page.click("nav li:has-text('Ultrasound shows a well-defined')")
+    page.wait_for_selector("#text:has-text('well-defined oval') mark:has-text('nodule')")
+    page.wait_for_load_state("networkidle")
     assert page.locator(".frames img").evaluate_all("all => all.map(i => i.naturalWidth > 0)") == [True]
     organ = page.locator("input[aria-label='Add to organ']")
     organ.fill("livre")
