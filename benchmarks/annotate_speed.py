@@ -53,16 +53,17 @@ def stages(extractor: Extractor, texts: Sequence[str]) -> dict[str, Work]:
     normals = [normalise(text) for text in texts]
     tokens = [tokenise(normal) for normal in normals]
     contexts = [Context(n.text, t) for n, t in zip(normals, tokens, strict=True)]
+    unknown = [[word for word in t.words if word not in extractor.known] for t in tokens]
     hits = [extractor.lexicon.scan(t.words, c) for t, c in zip(tokens, contexts, strict=True)]
     rules = extractor.book.compounds
 
     def gate() -> None:
-        for n, t in zip(normals, tokens, strict=True):
-            extractor.gate.check(n, t.words, extractor.speller.lookup)
+        for n, t, u in zip(normals, tokens, unknown, strict=True):
+            extractor.gate.check(n, t.words, u, extractor.speller.lookup)
 
     def spell() -> None:
-        for t, h in zip(tokens, hits, strict=True):
-            extractor.speller.correct(t.words, h)
+        for t, u, h in zip(tokens, unknown, hits, strict=True):
+            extractor.speller.correct(t.words, u, h)
 
     def sweep() -> None:
         for h, t, n in zip(hits, tokens, normals, strict=True):

@@ -22,6 +22,13 @@ _NUMBERS: list[str] = [
     *("ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen"),
 ]
 _WORDS = re.compile(rf"\b({'|'.join(_NUMBERS)})[ -]{{1,3}}years?[ -]{{0,3}}old\b")
+# No text gives an age in numbers without one of these tokens; the last are "years old" without its spaces.
+_UNITS = ["year", "yr", "y", "day", "week", "month", "mo", "hour"]
+_AGE_WORDS = frozenset(
+    ["old", "age", "aged", "life", "o"]
+    + [f"{unit}{s}{end}" for unit in _UNITS for s in ("", "s") for end in ("old", "o")]
+    + [f"{number}{unit}{s}old" for number in [*_NUMBERS, "few"] for unit in _UNITS for s in ("", "s")]
+)
 
 
 def speaks_of_age(lower: str) -> bool:
@@ -43,7 +50,7 @@ class AgeRule:
         self.cues = PhraseSet(rule.cues)
         self.infant_cues = PhraseSet(rule.infant_cues)
         self.block = PhraseSet(rule.block)
-        self.triggers = self.cues.triggers
+        self.triggers = self.cues.triggers | _AGE_WORDS
         self.species = PhraseSet(rule.species)
 
     def judge(self, lower: str, context: Context) -> tuple[bool, bool]:

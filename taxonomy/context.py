@@ -25,7 +25,7 @@ def _needle(phrase: str) -> str:
 class Context:
     """The caption as conditional forms see it: its words, and its letters as written."""
 
-    __slots__ = ("_counts", "_folded", "_word_set", "shouting", "text", "tokens")
+    __slots__ = ("_counts", "_folded", "_word_set", "notable", "shouting", "text", "tokens")
 
     def __init__(self, text: str, tokens: Tokens) -> None:
         self.text = text
@@ -33,6 +33,8 @@ class Context:
         self._counts: dict[str, int] = {}
         self._folded: str | None = None
         self._word_set: frozenset[str] | None = None
+        # Set by the search for phrases: one of them is a reason to look at the caption as a whole.
+        self.notable = False
         # In a caption written in capitals only, case says nothing.
         self.shouting = text.isupper()
 

@@ -15,7 +15,7 @@ from importlib import resources
 from typing import Any, NamedTuple
 
 from usds.taxonomy.actions import bind_actions
-from usds.taxonomy.age import AgeRule, speaks_of_age
+from usds.taxonomy.age import AgeRule
 from usds.taxonomy.assertion import Sweep
 from usds.taxonomy.context import Context
 from usds.taxonomy.fuzzy import Speller
@@ -175,9 +175,11 @@ class Extractor:
         self.taxonomy = taxonomy
         self.lexicon = Lexicon(taxonomy, language)
         self.book = RuleBook(taxonomy)
-        known = self.lexicon.vocabulary() | language.known_words
-        self.gate = Gate(language, frozenset(known))
-        self.speller = Speller(taxonomy, frozenset(known))
+        self.known = frozenset(
+            self.lexicon.vocabulary() | language.known_words | set(language.gate["function_words"])
+        )
+        self.gate = Gate(language, self.known)
+        self.speller = Speller(taxonomy, self.known)
         self.confidence = method_confidence()
         self.codes = {key: self._code(key) for key in self.book.labels}
         pediatric = taxonomy.document.pediatric
@@ -208,13 +210,16 @@ class Extractor:
         """
         normal = normalise(text)
         tokens = tokenise(normal)
-        reason = self.gate.check(normal, tokens.words, self.speller.lookup)
+        words = tokens.words
+        unknown = [word for word in words if word not in self.known]
+        reason = self.gate.check(normal, words, unknown, self.speller.lookup)
         if reason is not None:
             return Extraction({}, {}, {}, reason)
         context = Context(normal.text, tokens)
-        hits = self.lexicon.scan(tokens.words, context)
-        hits = self.speller.correct(tokens.words, hits)
-        reason = self.gate.check_hits(hits, tokens.words)
+        hits = self.lexicon.scan(words, context)
+        if unknown:
+            hits = self.speller.correct(words, unknown, hits)
+        reason = self.gate.check_hits(hits, words, notable=context.notable)
         if reason is not None:
             return Extraction({}, {}, {}, reason)
         sweep = Sweep(hits, tokens, normal.text, self.book.compounds)
@@ -230,7 +235,7 @@ class Extractor:
     def _facts(self, sweep: Sweep, normal: Normalised, context: Context, pediatric: bool) -> list[Fact]:
         book = self.book
         facts = book.combine(book.facts(sweep.mentions), context)
-        if pediatric or not self.triggers.isdisjoint(context.tokens.words) or speaks_of_age(normal.lower):
+        if pediatric or not self.triggers.isdisjoint(context.tokens.words):
             site = book.site_rule(context)
             if site is not None:
                 facts = book.apply_site(site, facts)

@@ -90,9 +90,9 @@ class Speller:
         if word not in bucket:
             bucket.append(word)
 
-    def correct(self, words: list[str], hits: list[Hit]) -> list[Hit]:
-        """Add hits for misspelt words that no phrase covers; order is kept."""
-        if self.right.issuperset(words):
+    def correct(self, words: list[str], unknown: list[str], hits: list[Hit]) -> list[Hit]:
+        """Add hits for misspelt words, some of `unknown`, that no phrase covers; order is kept."""
+        if self.right.issuperset(unknown):
             return hits
         found: list[Hit] = []
         for i in [k for k, word in enumerate(words) if word not in self.right]:

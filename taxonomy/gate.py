@@ -12,12 +12,16 @@ from usds.taxonomy.normalise import Normalised
 __all__ = ["Gate"]
 
 _LONG_CLUSTER = re.compile(r"[bcdfghjklmnpqrstvwxz]{5,}")
-_LETTER = re.compile(r"[^\W\d_]")
-_LATIN = re.compile(r"[a-zà-öø-ÿāăąćčďđęěğīıłńňőřśşšťůűźżž]", re.IGNORECASE)
+_NO_LETTER = re.compile(r"[\W\d_]+")
+_LATIN = re.compile(r"[a-zà-öø-ÿāăąćčďđęěğīıłńňőřśşšťůűźżž]+")
 _CODE_SIGNS = ("{", "()", "def ", "function", "#include", "import ", "<", "SELECT", "console", "=>", "http")
+# No text is code without one of these tokens, or "()".
+_CODE_WORDS = frozenset(
+    ["{", "[", "<", "=", "#", "def", "function", "import", "from", "select", "console", "http", "https"]
+)
 _CODE = re.compile(
     r"\bdef \w+\(|\bfunction \w+\(|\bfunction\(|#include\b|^\s*(?:import|from) \w+(?: import| as|$)"
-    r"|</?(?:html|body|div|script|xml|table)\b|\bSELECT\b.+\bFROM\b|console\.log|=>|\w\(\)\s*[{;:]"
+    r"|</?(?:html|body|div|script|xml|table)\b|\bSELECT\b.+\bFROM\b|\bconsole\.log|=>|\w\(\)\s*[{;:]"
     r"|^\s*[{\[]\s*\"\w+\"\s*:|^\s*https?://\S+\s*$"
 )
 _SAMPLE = 4000  # words looked at: enough to know a language, whatever the length
@@ -37,46 +41,55 @@ class Gate:
 
     def __init__(self, language: Language, known: frozenset[str]) -> None:
         gate = language.gate
+        self.known = known
         self.function_words = frozenset(gate["function_words"])
         foreign = frozenset(word.lower() for word in gate["foreign_words"])
         self.foreign_words = foreign - self.function_words
         self.foreign_terms = frozenset(word.lower() for word in gate["foreign_terms"]) - known
         self.nothing = frozenset(" ".join(phrase_tokens(text)) for text in gate["nothing"])
-        self.known = frozenset(w for w in known | self.function_words | language.known_words if w.isalpha())
 
-    def check(self, text: Normalised, words: list[str], correct: Callable[[str], str | None]) -> str | None:
+    def check(
+        self, text: Normalised, words: list[str], unknown: list[str], correct: Callable[[str], str | None]
+    ) -> str | None:
         """Reason that the bare words give, or None; the phrases are judged by :meth:`check_hits`.
 
         Parameters
         ----------
         text : Normalised
             The text.
-        words : list of str
-            Its tokens.
+        words, unknown : list of str
+            Its tokens, and those of them that are no known word.
         correct : callable
             Gives the word that a misspelt word stands for, or None.
         """
-        sample = words if len(words) <= _SAMPLE else words[:_SAMPLE]
-        n_words = sum(map(str.isalpha, sample))
-        if not n_words or _is_code(text.text[:_HEAD]):
+        if len(words) > _SAMPLE:
+            words = words[:_SAMPLE]
+            unknown = [word for word in words if word not in self.known]
+        n_words = sum(map(str.isalpha, words))
+        if not n_words or _is_code(text.text, words):
             return "empty" if not text.text.strip() else "garbage"
-        if not text.text.isascii() and _foreign_script(text.text[:20_000]):
+        if not text.lower.isascii() and _foreign_script(text.lower[:20_000]):
             return "not_english"
-        n_known = sum(map(self.known.__contains__, sample))
+        n_known = n_words - sum(map(str.isalpha, unknown))
         if n_known * 10 >= n_words * 7:
-            one_word = n_words > 5 and sample[0] == sample[-1] and len(set(sample)) == 1
+            one_word = n_words > 5 and words[0] == words[-1] and len(set(words)) == 1
             return "garbage" if one_word else None
-        alphabetic = list(filter(str.isalpha, sample))
-        if n_known * 2 < n_words:
-            n_known += sum(1 for word in alphabetic[:_SPELLED] if word not in self.known and correct(word))
-        foreign = sum(map(self.foreign_words.__contains__, alphabetic))
-        english = sum(map(self.function_words.__contains__, alphabetic))
-        terms = sum(map(self.foreign_terms.__contains__, alphabetic))
+        return self._stranger(text, list(filter(str.isalpha, words)), n_known, correct)
+
+    def _stranger(
+        self, text: Normalised, words: list[str], n_known: int, correct: Callable[[str], str | None]
+    ) -> str | None:
+        """Judge a text with many unknown words: another language, noise, or English with odd names."""
+        if n_known * 2 < len(words):
+            n_known += sum(1 for word in words[:_SPELLED] if word not in self.known and correct(word))
+        foreign = sum(map(self.foreign_words.__contains__, words))
+        english = sum(map(self.function_words.__contains__, words))
+        terms = sum(map(self.foreign_terms.__contains__, words))
         if foreign + 2 * terms > english + 1 and foreign + terms >= 1:
             return "not_english"
-        if english == 0 and (terms or (len(alphabetic) >= _SENTENCE and n_known * 2 < len(alphabetic))):
+        if english == 0 and (terms or (len(words) >= _SENTENCE and n_known * 2 < len(words))):
             return "not_english"
-        return self._noise(alphabetic, n_known, text)
+        return self._noise(words, n_known, text)
 
     def _noise(self, words: list[str], n_known: int, text: Normalised) -> str | None:
         if n_known * 2 < len(words):
@@ -93,9 +106,12 @@ class Gate:
         letters = sum(map(len, words))
         return "garbage" if letters * 4 < len(text.text.strip()) else None
 
-    def check_hits(self, hits: list[Hit], words: list[str]) -> str | None:
-        """Reason that the phrases give: another modality, or a statement that nothing was described."""
-        if True not in [hit.mark.gate for hit in hits]:
+    def check_hits(self, hits: list[Hit], words: list[str], *, notable: bool) -> str | None:
+        """Reason that the phrases give: another modality, or a statement that nothing was described.
+
+        `notable` says that one of them is such a phrase.
+        """
+        if not notable:
             return None if any(map(_of_the_field, hits)) else self._no_caption(words)
         first_other = -1
         ultrasound = -1
@@ -133,16 +149,16 @@ def _of_the_field(hit: Hit) -> bool:
     return bool(hit.labels) or "ultrasound" in hit.mark.cues
 
 
-def _foreign_script(text: str) -> bool:
-    letters = len(_LETTER.findall(text))
-    return len(_LATIN.findall(text)) * 10 < letters * 7
+def _foreign_script(lower: str) -> bool:
+    letters = _NO_LETTER.sub("", lower)
+    return len(_LATIN.sub("", letters)) * 10 > len(letters) * 3
 
 
-def _is_code(text: str) -> bool:
-    for sign in _CODE_SIGNS:
-        if sign in text:
-            return _CODE.search(text) is not None
-    return False
+def _is_code(text: str, words: list[str]) -> bool:
+    if _CODE_WORDS.isdisjoint(words) and "()" not in text:
+        return False
+    head = text[:_HEAD]
+    return any(sign in head for sign in _CODE_SIGNS) and _CODE.search(head) is not None
 
 
 def _unpronounceable(word: str) -> bool:

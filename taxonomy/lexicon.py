@@ -48,7 +48,7 @@ class Mark:
     case: str | None = None
     plain: bool = True
     # Set when the lexicon is complete:
-    simple: bool = False  # no condition at all
+    simple: bool = False  # nothing to look at but its words
     mute: bool = False  # nothing but a cue
     gate: bool = False  # a reason to look at the caption as a whole
     actions: tuple[Callable[..., None], ...] = ()  # what the sweep does at its cues
@@ -217,10 +217,10 @@ class Lexicon:
         while stack:
             mark, children = stack.pop()
             if mark is not None:
-                mark.simple = mark.plain and mark.case is None
                 says = mark.labels or mark.modifiers or mark.heads or mark.normals
                 mark.mute = mark.ignore or not says
                 mark.gate = not _GATE_CUES.isdisjoint(mark.cues)
+                mark.simple = mark.plain and mark.case is None and not mark.gate
                 self.marks.append(mark)
             if children:
                 stack.extend(children.values())
@@ -308,6 +308,7 @@ class Lexicon:
         for end, mark in reversed(ends):
             found = self._accept(mark, first, end, context)
             if found is not None:
+                context.notable = context.notable or mark.gate
                 return found
         return None
 

@@ -11,30 +11,30 @@ __all__ = ["Normalised", "Tokens", "normalise", "sanitise", "tokenise"]
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 # One character for one character, so that offsets hold: typographic quotes, dashes, signs.
-_SAME_LENGTH = str.maketrans(
-    {
-        "‘": "'",
-        "’": "'",
-        "ʼ": "'",
-        "“": '"',
-        "”": '"',
-        "‐": "-",
-        "‑": "-",
-        "‒": "-",
-        "–": "-",
-        "—": "-",
-        "−": "-",
-        "µ": "u",
-        "\u00a0": " ",
-        "\u00ad": "-",
-        "\x00": " ",
-        "ſ": "s",
-    }
-)
-# A word of letters, a number, a blank line, or one sign; hyphens and apostrophes join and are not tokens.
-_SIGNS = r"|\d+(?:[.,]\d+)*|\n[ \t\r\f\v]*(?:\n|[•*-])\s*|[^\w\s'\-]|_+"
-_PLAIN = re.compile(f"([a-z]+{_SIGNS})")
-_TOKEN = re.compile(rf"((?!(?<=')s\b)[^\W\d_]+{_SIGNS})")
+_SAME_LENGTH = {
+    "‘": "'",
+    "’": "'",
+    "ʼ": "'",
+    "“": '"',
+    "”": '"',
+    "‐": "-",
+    "‑": "-",
+    "‒": "-",
+    "–": "-",
+    "—": "-",
+    "−": "-",
+    "µ": "u",
+    "\u00a0": " ",
+    "\u00ad": "-",
+    "\x00": " ",
+    "ſ": "s",
+}
+# A word of letters, one sign, a number, or a blank line; hyphens and apostrophes join and are not tokens.
+_BREAK = r"\n[ \t\r\f\v]*(?:\n|[•*-])\s*"
+_PLAIN = re.compile(rf"([a-z]+|[^a-z0-9_\s'\-]|[0-9]+(?:[.,][0-9]+)*|_+|{_BREAK})")
+_TOKEN = re.compile(rf"((?!(?<=')s\b)[^\W\d_]+|[^\w\s'\-]|\d+(?:[.,]\d+)*|_+|{_BREAK})")
+# Characters beyond ASCII, with the letter before them that they may change.
+_MARKED = re.compile(r"[\x00-\x7f]?[^\x00-\x7f]+")
 # Two words that lost the space between them: "imageRed", "atriumAbbreviations".
 _GLUED = re.compile(r"[A-Z](?<=[a-z]{3}[A-Z])(?=[a-z]{2})")
 
@@ -111,7 +111,11 @@ class Tokens:
 
 def sanitise(text: str) -> str:
     """Replace lone surrogates by U+FFFD; the length does not change."""
-    return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return _SURROGATES.sub("\ufffd", text)
+    return text
 
 
 def normalise(text: str) -> Normalised:
@@ -125,20 +129,38 @@ def normalise(text: str) -> Normalised:
     if text.isascii():
         plain = text.replace("\x00", " ") if "\x00" in text else text
         return Normalised(plain, plain.lower(), None)
-    clean = sanitise(text).translate(_SAME_LENGTH)
+    clean = _same_length(sanitise(text))
     offsets: list[int] | None = None
     if not unicodedata.is_normalized("NFKC", clean):
         clean, offsets = _nfkc(clean)
-        clean = clean.translate(_SAME_LENGTH)
+        clean = _same_length(clean)
     return Normalised(clean, _lower(clean), offsets)
 
 
+def _same_length(text: str) -> str:
+    """Replace typographic signs one for one; a text holds few of them, so one by one is fastest."""
+    for sign in _SAME_LENGTH.keys() & set(text):
+        text = text.replace(sign, _SAME_LENGTH[sign])
+    return text
+
+
 def _nfkc(text: str) -> tuple[str, list[int]]:
-    """NFKC cluster by cluster (a base character with its combining marks)."""
+    """NFKC cluster by cluster (a base character with its combining marks); plain ASCII stays as it is."""
     parts: list[str] = []
     offsets: list[int] = []
     start = 0
-    size = len(text)
+    for match in _MARKED.finditer(text):
+        parts.append(text[start : match.start()])
+        offsets.extend(range(start, match.start()))
+        start = match.end()
+        _clusters(text, match.start(), start, parts, offsets)
+    parts.append(text[start:])
+    offsets.extend(range(start, len(text) + 1))
+    return "".join(parts), offsets
+
+
+def _clusters(text: str, start: int, size: int, parts: list[str], offsets: list[int]) -> None:
+    """Add the clusters of ``text[start:size]`` and the offset of each of their characters."""
     while start < size:
         end = start + 1
         # A run of marks longer than any real letter carries is cut, so that the work stays linear.
@@ -151,8 +173,6 @@ def _nfkc(text: str) -> tuple[str, list[int]]:
         else:
             offsets.extend([start] * len(part))
         start = end
-    offsets.append(size)
-    return "".join(parts), offsets
 
 
 def _lower(text: str) -> str:
