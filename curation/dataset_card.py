@@ -16,16 +16,19 @@ from usds.schemas.dataset import Dataset
 __all__ = ["audit_state", "dataset_card"]
 
 _LONGEST: Final = 15
-_CLOSING: Final = (
-    "## How it was made",
-    "",
+_CLEANED: Final = (
     "- Pixels: cropped to the ultrasound image area, text inside it blacked, encoded again, then checked by",
     "  a second reader. Headers passed through lookup tables only; free text through a scrubber.",
-    "- Labels: rules map captions onto the taxonomy; `negated` and `uncertain` findings stand apart.",
+)
+_AS_RELEASED: Final = (
+    "- Pixels and captions are those of a published release: usds de-identified nothing in them.",
+)
+_MADE: Final = (
+    "- Labels: rules map captions onto the taxonomy, or come from the release that the label set is named",
+    "  after; `negated` and `uncertain` findings stand apart.",
     "- Ids are keyed hashes: nobody without the key can compute them from a name or number.",
-    "",
-    "## Limits",
-    "",
+)
+_LIMITS: Final = (
     "- De-identification was measured, not proven. Look at the data before you pass it on, and do not try",
     "  to identify anybody.",
     "- Labels are what captions say, not what a second reader saw; a frame without one is not normal.",
@@ -61,7 +64,7 @@ def _lines(samples: Samples, stats: Stats, title: str, licence: str | None) -> I
     info = samples.dataset.info
     yield f"# {title}"
     yield ""
-    yield "Ultrasound frames with captions and labels, de-identified and labelled by usds."
+    yield "Ultrasound frames with captions and labels, in the form that usds gives them."
     yield ""
     yield f"- dataset `{info.dataset_id}`, made by {info.tool}; labels `{samples.set_name}`, split by subject"
     yield f"- licence: {licence or 'none stated; ask who gave you the data'}"
@@ -77,7 +80,9 @@ def _lines(samples: Samples, stats: Stats, title: str, licence: str | None) -> I
         if table.rows:
             yield f"## {table.title}"
             yield from _markdown(table)
-    yield from _CLOSING
+    # An import of published data names no detector: what it stores was cleaned by its publishers, if at all.
+    pixels = _AS_RELEASED if info.detector.startswith("none") else _CLEANED
+    yield from ("## How it was made", "", *pixels, *_MADE, "", "## Limits", "", *_LIMITS)
 
 
 def _sides(samples: Samples) -> CountTable:

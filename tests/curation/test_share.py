@@ -111,6 +111,14 @@ def test_the_card_hides_small_counts_and_says_that_nothing_was_audited(samples):
     assert "| train | <5 | <5 | <5 |" in dataset_card(Samples.of(few), title="Few")
 
 
+def test_the_card_claims_no_cleaning_of_what_was_imported_as_released(samples):
+    assert "text inside it blacked" in dataset_card(samples, title="Own")
+    samples.dataset.save_info(detector="none: published pictures are stored as released")
+    card = dataset_card(samples, title="Published")
+    assert "usds de-identified nothing in them" in card
+    assert "blacked" not in card
+
+
 def test_what_is_missing_is_named(tmp_path, dataset):
     unsplit = make_dataset(tmp_path / "unsplit", specs(3), split=False)
     with pytest.raises(UsageError, match="no split 'default' yet: run `usds split`"):
