@@ -21,6 +21,8 @@ _HANDLERS = {
     "history": Sweep.on_past,
     "history_adverb": Sweep.on_past_adverb,
     "asked": Sweep.on_asked,
+    "asked_after": Sweep.on_asked_after,
+    "uncertain_clause": Sweep.on_uncertain_clause,
     "family": Sweep.on_past,
     "hypothetical": Sweep.on_hypothesis,
     "generic": Sweep.on_generic,

@@ -9,17 +9,19 @@ phrase once, so it is linear in the caption.
 from __future__ import annotations
 
 from usds.taxonomy.document import CompoundEntry
+from usds.taxonomy.keys import in_key
 from usds.taxonomy.lexicon import Hit, Item
+from usds.taxonomy.mentions import Mention, Normality
 from usds.taxonomy.normalise import Tokens
-from usds.taxonomy.scopes import SHORT, Mention, Normality, Scopes
+from usds.taxonomy.scopes import SHORT, Scopes
 
-__all__ = ["Mention", "Normality", "Sweep"]
+__all__ = ["Sweep"]
 
+_DEFINITE = frozenset(["the", "this", "these", "that", "it", "its"])
 _EXCLUSION = frozenset(["excluded", "ruled"])
-_KEY_STARTS = frozenset([";", ".", ")"])
-_KEY_FILLERS = frozenset(["left", "right", "the", "distal", "proximal", "common", "normal", "upper", "lower"])
 _SITES = ("site", "system")
-_KEY_SIGNS = frozenset([":", "=", ","])
+_ADVERBS = frozenset(["possibly", "probably", "questionably", "perhaps", "potentially", "presumably"])
+_SPAN = 2  # further tokens that a compound may span over a verb: "flow in both testes is normal"
 
 
 class Sweep(Scopes):
@@ -79,7 +81,7 @@ class Sweep(Scopes):
                         verdict = "present"
                     else:
                         verdict, by = self._site(index, hit, assertion, cue)
-                if verdict == "present" and self._in_key(hit.first, hit.last):
+                if verdict == "present" and in_key(self.tokens, self.text, hit.first, hit.last):
                     verdict = "other"
             elif not plain:
                 verdict, by = self._finding(item, hit.first, assertion, cue)
@@ -92,6 +94,16 @@ class Sweep(Scopes):
             self._comparison(hit)
         else:
             self.past_adverb = None
+        if assertion == "uncertain" and cue is not None and cue.last == hit.first:
+            self._adverb(index, hit, cue)
+
+    def _adverb(self, index: int, hit: Hit, cue: Hit) -> None:
+        """ "A possibly calcified nodule": the adverb doubts its adjective, not the nodule."""
+        if self.tokens.words[cue.last - 1] not in _ADVERBS or hit.labels[0][0].role != "descriptor":
+            return
+        following = self.hits[index + 1] if index + 1 < len(self.hits) else None
+        if following is not None and following.first == hit.last and following.labels:
+            self.end_doubt()
 
     def _finding(self, item: Item, first: int, assertion: str, cue: Hit | None) -> tuple[str, Hit | None]:
         if assertion == "uncertain" and self.doubt_nouns_only and item.role == "descriptor":
@@ -100,33 +112,6 @@ class Sweep(Scopes):
             return "history", self.past_adverb
         return assertion, cue
 
-    def _in_key(self, first: int, last: int) -> bool:
-        """Whether a site only explains an abbreviation: "RV: right ventricle", "CCA, carotid artery; ..."."""
-        words = self.tokens.words
-        if last - first == 1 and last < len(words) and words[last] in _KEY_SIGNS and first:
-            opens = words[first - 1] in (";", ".") or (words[first - 1] == "," and words[last] != ",")
-            if opens and self._written(first).isupper():
-                return True
-        at = first - 1
-        while at > first - 4 and at >= 0 and words[at] in _KEY_FILLERS:
-            at -= 1
-        if at < 1 or words[at] not in _KEY_SIGNS:
-            return False
-        short = self._written(at - 1)
-        if words[at] == "=":
-            return len(short) <= 6
-        if not (len(short) <= 5 and short.isupper() and short.isalpha()) and not (
-            len(short) == 2 and short[0].isupper()
-        ):
-            return False
-        # "Findings suggestive of DVT: the popliteal vein" announces, it does not explain.
-        if at < 2 or (words[at - 2].isalpha() and words[at - 2] != "and"):
-            return False
-        return words[at] == ":" or words[at - 2] in _KEY_STARTS
-
-    def _written(self, at: int) -> str:
-        return self.text[self.tokens.starts[at] : self.tokens.ends[at]]
-
     def _site(self, index: int, hit: Hit, assertion: str, cue: Hit | None) -> tuple[str, Hit | None]:
         """Sites are the topic: never denied, and not labelled where they only say where something else
         lies."""
@@ -134,7 +119,9 @@ class Sweep(Scopes):
             return assertion, cue
         if self.landmark is not None and not self.qualifies(index, hit):
             return "other", self.landmark
-        if assertion != "uncertain" or not self.doubt_sites or self.doubt_nouns_only or self.trails(hit):
+        if assertion != "uncertain" or not self.doubt_sites or self.doubt_nouns_only:
+            return "present", None
+        if self.trails(hit) or (cue is not None and self.comma_at >= cue.last and not self.doubt_list):
             return "present", None
         return assertion, cue
 
@@ -158,7 +145,9 @@ class Sweep(Scopes):
         if head is not None and head.head is not None:
             for i in hit.mark.modifiers:
                 rule = self.compounds[i]
-                if rule.heads == head.head and rule.order != "before" and hit.first - head.last <= rule.gap:
+                if rule.heads != head.head or rule.order == "before":
+                    continue
+                if hit.first - head.last <= rule.gap + (self.verb_at > head.first) * _SPAN:
                     if own is not None and own.item is not None and own.item.label != rule.label:
                         own.assertion = "other"
                     self._compound(i, head.first, hit.last, hit)
@@ -241,6 +230,20 @@ class Sweep(Scopes):
         self.doubt = hit
         self.landmark = None
 
+    def on_uncertain_clause(self, index: int, hit: Hit) -> None:
+        """ "It is unclear if the collection contains septa": what is said of the collection is in doubt."""
+        words = self.tokens.words
+        if hit.last < len(words) and words[hit.last] in _DEFINITE:
+            self.predicate_doubt = hit
+        else:
+            self.on_uncertain_list(index, hit)
+
+    def on_asked_after(self, index: int, hit: Hit) -> None:
+        """ "A mass should be excluded": asked for, not found."""
+        del index
+        self.on_after(hit, "other")
+        self.new_subject()
+
     def on_uncertain_list(self, index: int, hit: Hit) -> None:
         self.on_uncertain(index, hit)
         self.doubt_list = True
@@ -310,8 +313,11 @@ class Sweep(Scopes):
             while start > self.clause and self.mentions[start - 1].first == self.mentions[stop - 1].first:
                 start -= 1
         # "A solid nodule cannot be excluded": the whole phrase is in doubt, its adjectives too.
-        descriptors = not _EXCLUSION.isdisjoint(self.tokens.words[hit.first : hit.last])
+        words = self.tokens.words
+        whole = not _EXCLUSION.isdisjoint(words[hit.first : hit.last])
+        asks = words[hit.first] == "?"  # "Calcification?"
         for mention in self.mentions[start:stop]:
+            descriptors = whole or (asks and mention.last == hit.first)
             self._mark_after(mention, hit, assertion, descriptors)
 
     def _mark_after(self, mention: Mention, hit: Hit, assertion: str, descriptors: bool) -> None:
@@ -322,7 +328,7 @@ class Sweep(Scopes):
             role in ("site", "system") or (role == "descriptor" and not descriptors)
         ):
             return
-        if assertion == "negated" and mention.assertion not in ("present", "history"):
+        if assertion == "negated" and mention.assertion == "other":
             return
         if assertion == "uncertain" and mention.assertion == "other":
             return

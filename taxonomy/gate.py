@@ -135,6 +135,8 @@ class Gate:
         spoken = list(filter(str.isalpha, words))
         if " ".join(spoken) in self.nothing:
             return "no_findings"
+        if not any(len(word) > 2 and word in self.known for word in spoken):
+            return "garbage"
         strange = sum(len(word) >= _CONTENT and word not in self.known for word in spoken)
         return "not_ultrasound" if strange >= _STRANGE and strange * 4 >= len(spoken) else None
 

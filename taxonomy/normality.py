@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from usds.taxonomy.assertion import Mention, Normality, Sweep
+from usds.taxonomy.assertion import Sweep
 from usds.taxonomy.context import Context
 from usds.taxonomy.lexicon import Hit
+from usds.taxonomy.mentions import Mention, Normality
 from usds.taxonomy.rules import Fact, RuleBook
 
 __all__ = ["normal_facts"]
@@ -138,6 +139,8 @@ def _predicate(sweep: Sweep, index: int) -> bool:
         if kind == "attribute":
             attributes += 1
         elif kind == "site":
+            if k > 1 and "in" in hits[k - 1].mark.cues and _kind(hits[k - 2]) == "attribute":
+                return False  # "the flow in both testes is normal"
             return attributes != 1 and (verb or hits[index].first - hit.last <= _GAP or attributes >= 2)
     return attributes >= 2
 

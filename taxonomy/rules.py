@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from usds.taxonomy.assertion import Mention
 from usds.taxonomy.context import Context, PhraseSet
 from usds.taxonomy.document import SiteEntry
+from usds.taxonomy.mentions import Mention
 from usds.taxonomy.udt import Label, Taxonomy
 
 __all__ = ["Fact", "RuleBook"]
@@ -220,7 +220,7 @@ class RuleBook:
         """ "Suspected ovarian mass": the mass is in doubt, the ovary is what was looked at."""
         sites, finding = self.site_dimensions, self.finding_dimensions
         doubted = [f for f in facts if f.assertion == "uncertain" and f.dimension in sites]
-        if len({f.label for f in doubted}) != 1:
+        if len({f.label for f in doubted}) != 1 or doubted[0].method == "implied":
             return facts
         if any(f.assertion == "present" and (f.region or f.dimension in sites | finding) for f in facts):
             return facts

@@ -7,13 +7,11 @@ and verbs end them by the rules below.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from usds.taxonomy.lexicon import Hit, Item
+from usds.taxonomy.mentions import Mention
 from usds.taxonomy.normalise import Tokens
-from usds.taxonomy.udt import Form
 
-__all__ = ["SHORT", "Mention", "Normality", "Scopes"]
+__all__ = ["SHORT", "Scopes"]
 
 SHORT = 6  # tokens that a bare "not" reaches, and that a look back spans
 _NEAR = 3  # tokens between a verb and the cue it belongs to ("is no longer seen")
@@ -32,56 +30,26 @@ _LIST_ENDS = frozenset(
 _CLOSING = frozenset(["possible", "probable", "suspected", "questionable", "likely", "presumed", "equivocal"])
 _PAUSES = frozenset([",", ".", ";", ")"])
 _SIDES = frozenset(
-    ["left", "right", "l", "r", "lt", "rt", "bilateral", "upper", "lower", "mid", "seg", "segment"]
+    [
+        "left",
+        "right",
+        "l",
+        "r",
+        "lt",
+        "rt",
+        "bilateral",
+        "upper",
+        "lower",
+        "mid",
+        "seg",
+        "segment",
+        "lobe",
+        "pole",
+    ]
 )
 _LABELS = 4  # mentions that one phrase may give
 _ELSEWHERE = ("metasta", "secondar")  # "metastases from breast carcinoma": another place
 _AFTER = frozenset(["negation_after", "uncertain_after"])
-
-
-class Mention:
-    """One label found at one place, with what the caption says about it.
-
-    `first` and `last` are the half-open token span; `head` names the group of a bare head word such as
-    "flow",
-    which is no label until a rule makes one of it; `abnormal` marks a word that forbids normal appearance.
-    """
-
-    __slots__ = (
-        *("abnormal", "assertion", "cue", "first", "form", "head", "item", "last"),
-        *("method", "modifier", "rule_id", "score", "sentence"),
-    )
-
-    def __init__(
-        self,
-        first: int,
-        last: int,
-        sentence: int,
-        assertion: str,
-        said: tuple[Item | None, Form | None] = (None, None),
-    ) -> None:
-        self.first = first
-        self.last = last
-        self.sentence = sentence
-        self.assertion = assertion
-        self.item, self.form = item, _ = said
-        self.cue: tuple[int, int] | None = None
-        self.head: str | None = None
-        self.abnormal = False
-        self.method = item.method if item is not None else ""
-        self.rule_id = item.rule_id if item is not None else ""
-        self.score = 100.0
-        self.modifier = -1
-
-
-@dataclass(slots=True)
-class Normality:
-    """A word about normality, for the rules of normal appearance."""
-
-    hit: int
-    roles: list[str]
-    sentence: int
-    state: str
 
 
 class Scopes:
@@ -104,6 +72,8 @@ class Scopes:
         self.past: Hit | None = None
         self.past_adverb: Hit | None = None
         self.asked: Hit | None = None
+        self.predicate_doubt: Hit | None = None
+        self.verb_at = -1
         self.hypothesis: Hit | None = None
         self.landmark: Hit | None = None
         self.new_subject()
@@ -164,6 +134,8 @@ class Scopes:
         del index
         self.sentence += 1
         self.asked = None
+        self.predicate_doubt = None
+        self.verb_at = -1
         self.sentence_starts.append(hit.last)
         if self.sentence_has_ultrasound and self.other is not None:
             self.other = None
@@ -222,6 +194,7 @@ class Scopes:
         self.comma = len(self.mentions)
         self.pending_head = None
         self.pending_modifier = None
+        self.start_predicate()
         del hit
 
     def on_comma_with(self, index: int, hit: Hit) -> None:
@@ -244,6 +217,13 @@ class Scopes:
         head = self.pending_head
         self.new_subject()
         self.pending_head = head
+        self.verb_at = hit.first
+        self.start_predicate()
+
+    def start_predicate(self) -> None:
+        """What follows the verb of "it is unclear if the mass ..." is in doubt."""
+        if self.predicate_doubt is not None:
+            self.doubt, self.predicate_doubt = self.predicate_doubt, None
 
     def since(self, cue: Hit) -> bool:
         return bool(self.mentions) and self.mentions[-1].first >= cue.last
