@@ -1,9 +1,12 @@
-"""Classification through the text tower: each image against the prompts of every label of a dimension.
+"""Classification through the text tower: images and captions against the prompts of every label.
 
 Contrastive batches show a label's word only inside whole captions, and a label that few captions carry is
 hardly ever a negative. This term puts the question of zero-shot evaluation into the training: among the
-prompts of a dimension's labels, those of the record come first. Labels that no record carries are learned as
-negatives. The attribute scores of a model trained with it rest on training labels; a report must say so.
+prompts of a dimension's labels, those of the record come first. It is asked of the image and of the caption.
+Asked of the image alone, the image tower learns directions that captions do not share, and retrieval falls
+(docs/benchmarks/model.md). Every dimension counts the same, however few records fill it. Labels that no
+record carries are learned as negatives. The attribute scores of a model trained with it rest on training
+labels; a report must say so.
 """
 
 from __future__ import annotations
@@ -17,20 +20,21 @@ from torch import Tensor
 
 from usds.model.distributed import world_size
 from usds.model.labels import LabelTensors
-from usds.model.network import UltrasoundCLIP
+from usds.model.network import Embeddings, UltrasoundCLIP
+from usds.model.precision import full_precision
 
 __all__ = ["LabelPrompts", "label_loss"]
 
 
 def label_loss(
-    image: Tensor, prompts: Tensor, scale: Tensor, labels: LabelTensors, widths: Sequence[int]
+    vectors: Tensor, prompts: Tensor, scale: Tensor, labels: LabelTensors, widths: Sequence[int]
 ) -> Tensor:
     """Cross-entropy of a record's labels among the prompts of their dimension.
 
     Parameters
     ----------
-    image : Tensor (B, E)
-        Unit image vectors of this rank.
+    vectors : Tensor (B, E)
+        Unit vectors of this rank's images or texts.
     prompts : Tensor (V, E)
         Unit vectors of one prompt a label.
     scale : Tensor ()
@@ -43,24 +47,23 @@ def label_loss(
     Returns
     -------
     Tensor ()
-        Mean over the pairs (record, dimension that it fills) of all ranks, times ranks over this rank's
-        share, so that averaged gradients are those of the whole batch; 0 where no record has a label.
+        Mean over the dimensions with at least two labels that some record of the batch fills, of the mean
+        over the records of all ranks that fill it; times ranks over this rank's share, so that averaged
+        gradients are those of the whole batch. 0 where no record has a label.
     """
-    with torch.autocast(image.device.type, enabled=False):
-        logits = scale.float() * image.float() @ prompts.float().T
-        total = logits.sum() * 0.0
-        for block, target, filled in zip(
-            logits.split(list(widths), dim=1),
-            labels.x.split(list(widths), dim=1),
-            labels.filled.T,
-            strict=True,
-        ):
-            if block.shape[1] > 1:
-                total = total - (target * F.log_softmax(block, dim=1))[filled].sum()
-    pairs = labels.filled[:, [width > 1 for width in widths]].sum().float()
+    with torch.autocast(vectors.device.type, enabled=False):
+        logits = full_precision(scale) * full_precision(vectors) @ full_precision(prompts).T
+        parts = zip(logits.split(list(widths), dim=1), labels.x.split(list(widths), dim=1), strict=True)
+        # An empty dimension has an empty target, so its rows add nothing.
+        sums = torch.stack(
+            [-(target.to(block) * F.log_softmax(block, dim=1)).sum() for block, target in parts]
+        )
+    counts = labels.filled.sum(0).float()
     if world_size() > 1:
-        dist.all_reduce(pairs)
-    return total * world_size() / pairs.clamp_min(1.0)
+        dist.all_reduce(counts)
+    asked = (counts > 0) & torch.tensor([width > 1 for width in widths], device=counts.device)
+    means = torch.where(asked, sums / counts.clamp_min(1.0), 0.0)
+    return means.sum() * world_size() / asked.sum().clamp_min(1)
 
 
 class LabelPrompts:
@@ -84,7 +87,12 @@ class LabelPrompts:
             model.tokenize([group[i % len(group)] for group in groups]).to(device) for i in range(most)
         ]
 
-    def loss(self, image: Tensor, labels: LabelTensors, step: int) -> Tensor:
-        """:func:`label_loss` of a batch with the prompts of this step."""
+    def loss(self, encoded: Embeddings, labels: LabelTensors, step: int, *, captions: bool = True) -> Tensor:
+        """Sum of :func:`label_loss` of a batch's images and, with ``captions``, of its texts."""
         prompts = self._model.encode_text(self._tokens[step % len(self._tokens)])
-        return label_loss(image, prompts, self._model.logit_scale, labels, self._widths)
+        scale = self._model.logit_scale
+        total = label_loss(encoded.image, prompts, scale, labels, self._widths)
+        if not captions:
+            return total
+        text = F.normalize(encoded.text, dim=1)
+        return total + label_loss(text, prompts, scale, labels, self._widths)

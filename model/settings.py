@@ -135,6 +135,9 @@ class LossSettings(Settings):
         ge=0.0,
         description="weight of the classification among the prompts of a dimension's labels",
     )
+    prompt_sides: Literal["image", "both"] = Field(
+        default="both", description="what is classified: the image alone, or the image and its caption"
+    )
     logit_scale_max: float = Field(default=100.0, gt=0.0, description="upper bound of exp(theta)")
     chunk_rows: int = Field(default=0, ge=0, description="rows of the logits at a time; 0: all rows at once")
 

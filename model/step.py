@@ -113,10 +113,12 @@ class Stepper:
         parts = self.model.embedding_loss(encoded, batch)
         if self.prompts is None or batch.labels is None:
             return parts
+        chosen = self.settings.model.loss
         self.device.seed_step(self.settings.run.seed, step, -1)
         with self.device.autocast():
-            extra = self.prompts.loss(encoded.image, batch.labels, step)
-        return replace(parts, total=parts.total + self.settings.model.loss.prompt_weight * extra)
+            both = chosen.prompt_sides == "both"
+            extra = self.prompts.loss(encoded, batch.labels, step, captions=both)
+        return replace(parts, total=parts.total + chosen.prompt_weight * extra)
 
     def _encode(self, batch: Batch, step: int, piece: int) -> Embeddings:
         self.device.seed_step(self.settings.run.seed, step, piece)

@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
+from usds.model.label_prompts import LabelPrompts
 from usds.model.labels import LabelTensors
 from usds.model.network import Batch, UltrasoundCLIP
 from usds.model.settings import build_settings
@@ -22,6 +23,7 @@ OBJECTIVES = {
     "paper": {"kind": "paper", "target": "paper"},
     "multi_positive": {"kind": "multi_positive"},
     "chunked": {"kind": "multi_positive", "chunk_rows": 4},
+    "prompts": {"kind": "multi_positive", "prompt_weight": 0.5},
 }
 TOWER = {
     "embed_dim": 16,
@@ -69,9 +71,13 @@ def main() -> None:
         model = network(objective, folder, rank)
         batch = rows_of(rank, world, model)
         wrapped: Any = DistributedDataParallel(model) if world > 1 else model
-        parts = model.embedding_loss(wrapped(batch.images, batch.tokens, batch.labels), batch)
-        parts.total.backward()
-        value = parts.total.detach().clone()
+        encoded = wrapped(batch.images, batch.tokens, batch.labels)
+        total = model.embedding_loss(encoded, batch).total
+        if objective == "prompts":
+            assert batch.labels is not None
+            total = total + LabelPrompts(model, torch.device("cpu")).loss(encoded, batch.labels, 0)
+        total.backward()
+        value = total.detach().clone()
         if world > 1:
             dist.all_reduce(value)
         results[f"{objective}.loss"] = value / world

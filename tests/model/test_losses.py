@@ -149,7 +149,7 @@ def test_loss_is_float32_under_autocast(
 
 @pytest.mark.slow
 def test_two_gloo_ranks_equal_one_process(tmp_path: Path) -> None:
-    """Real processes, DDP, shards of unequal content; loss and gradients of three objectives to 1e-6."""
+    """Real processes, DDP, shards of unequal content; loss and gradients of all objectives to 1e-6."""
     store = tmp_path / "store"
     environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     runs = [
@@ -162,7 +162,12 @@ def test_two_gloo_ranks_equal_one_process(tmp_path: Path) -> None:
     subprocess.run([sys.executable, str(WORKER), "0", "1", "-", str(tmp_path)], env=environment, check=True)
     one = torch.load(tmp_path / "world-1.pt", weights_only=True)
     two = torch.load(tmp_path / "world-2.pt", weights_only=True)
-    assert json.loads(str(one.pop("objectives")).replace("'", '"')) == ["paper", "multi_positive", "chunked"]
+    assert json.loads(str(one.pop("objectives")).replace("'", '"')) == [
+        "paper",
+        "multi_positive",
+        "chunked",
+        "prompts",
+    ]
     two.pop("objectives")
     assert one.keys() == two.keys()
     for name in one:
