@@ -347,9 +347,15 @@ class Sweep(Scopes):
 
     def on_versus(self, index: int, hit: Hit) -> None:
         following, reach = hit.first, SHORT
+        doubted: set[str] = set()
         for mention in reversed(self.mentions[self.subject :]):
             if following - mention.last > reach:
                 break
+            label = mention.item.label if mention.item is not None else ""
+            if label in doubted and following > mention.last:
+                break  # "a mass, myxoma versus thrombus": the mass itself is in no doubt
+            if label:
+                doubted.add(label)
             following, reach = mention.first, 1  # further terms only where they join: "cyst, abscess versus"
             beside = (
                 mention.last == hit.first and mention.item is not None and mention.item.role == "descriptor"

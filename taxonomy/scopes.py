@@ -23,30 +23,13 @@ _ANSWER_ENDS = frozenset([".", ",", ";"])
 _ASIDES = frozenset(
     ["which", "however", "therefore", "though", "it", "they", "this", "these", "and", "but", "also"]
 )
-_DENIABLE = ("suspicio", "suspect", "suggesti", "concern", "worrisome", "questionable")
+_DENIABLE = ("either", "suspicio", "suspect", "suggesti", "concern", "worrisome", "questionable")
 _LIST_ENDS = frozenset(
     ["period", "stop", "semicolon", "but", "break", "verb", "with", "comma_with", "negation"]
 )
 _CLOSING = frozenset(["possible", "probable", "suspected", "questionable", "likely", "presumed", "equivocal"])
 _PAUSES = frozenset([",", ".", ";", ")"])
-_SIDES = frozenset(
-    [
-        "left",
-        "right",
-        "l",
-        "r",
-        "lt",
-        "rt",
-        "bilateral",
-        "upper",
-        "lower",
-        "mid",
-        "seg",
-        "segment",
-        "lobe",
-        "pole",
-    ]
-)
+_JOINS = frozenset(["or", "and", "/", ",", "versus", "vs", "&", "+"])
 _LABELS = 4  # mentions that one phrase may give
 _ELSEWHERE = ("metasta", "secondar")  # "metastases from breast carcinoma": another place
 _AFTER = frozenset(["negation_after", "uncertain_after"])
@@ -297,14 +280,14 @@ class Scopes:
         return len(self.mentions) > self.subject and self.mentions[-1].last == hit.first
 
     def trails(self, hit: Hit) -> bool:
-        """ "Possible abscess right breast": a bare site behind the finding says where, and is in no doubt."""
+        """ "Possible abscess right breast": a site behind the finding says where, and is in no doubt."""
         if self.doubt is None or not self.since(self.doubt):
             return False
         last = self.mentions[-1]
         said = [m.item.role for m in self.mentions[-_LABELS:] if m.first == last.first and m.item is not None]
         if "finding" not in said or last.first == hit.first:
             return False
-        return all(word in _SIDES or word.isdigit() for word in self.tokens.words[last.last : hit.first])
+        return _JOINS.isdisjoint(self.tokens.words[last.last : hit.first])
 
     def qualifies(self, index: int, hit: Hit) -> bool:
         """ "Behind the breast mass": the site of a finding that is a landmark is a site of a finding."""
