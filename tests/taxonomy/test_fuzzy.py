@@ -12,7 +12,11 @@ def test_slips_are_read(extractor, word, target):
 
 
 @pytest.mark.parametrize(
-    "word", ["maxillary", "median", "loculated", "hyperechoid", "vascularr", "axillarry", "hypoechoik"]
+    "word",
+    [
+        *("maxillary", "median", "loculated", "hyperechoid", "vascularr", "axillarry", "hypoechoik"),
+        *("microcytic", "macrocytic", "binocular", "mamillary", "piriform", "urethrocele"),
+    ],
 )
 def test_neighbours_and_opposites_are_not(extractor, word):
     assert extractor.speller.lookup(word) is None or word == "axillarry"
