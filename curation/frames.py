@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -250,10 +250,11 @@ _BAR_WIDTH = 0.05
 _WORK_WIDTH = 320
 
 
-def mode(rgb: RGB, regions: Sequence[Region] = ()) -> Mode:
+def mode(rgb: RGB, regions: Sequence[Region] = (), shown: Collection[str] = ()) -> Mode:
     """Tell the imaging mode of a frame.
 
-    Spectral and M-mode strips are named by the header's regions; colour and power Doppler are seen in
+    Spectral and M-mode traces count where they are part of the written area (they are dropped from it by
+    default, and what is left is the scan beside them); colour and power Doppler are seen in
     the pixels, because many machines describe a colour box as plain 2D. A flow map has textured,
     saturated colour; with blue in it, or in its colour bar, it shows direction, without it power.
 
@@ -262,23 +263,26 @@ def mode(rgb: RGB, regions: Sequence[Region] = ()) -> Mode:
     rgb : ndarray, uint8, (rows, cols, 3)
     regions : sequence of Region
         Checked against this frame.
+    shown : collection of str
+        Kinds of the components of the written area.
 
     Returns
     -------
     str
         One of `Mode`; "unknown" for a frame without any contrast.
     """
-    kinds = {region.kind for region in regions}
-    if "spectral" in kinds:
+    if "spectral" in shown:
         return "spectral"
-    if "mmode" in kinds:
+    if "mmode" in shown:
         return "m_mode"
     if int(rgb.max()) - int(rgb.min()) < 8:
         return "unknown"
     flow, has_blue = _flow(rgb)
     if flow < _MIN_FLOW_SHARE:
         return "b_mode"
-    return "color_doppler" if has_blue or "color" in kinds else "power_doppler"
+    return (
+        "color_doppler" if has_blue or any(region.kind == "color" for region in regions) else "power_doppler"
+    )
 
 
 def _flow(rgb: RGB) -> tuple[float, bool]:

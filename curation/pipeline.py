@@ -225,7 +225,7 @@ class Pipeline:
             "scale": frame.scale,
             "spacing_row_mm": spacing[0] / frame.scale if spacing else None,
             "spacing_col_mm": spacing[1] / frame.scale if spacing else None,
-            "mode": mode(picture, header.regions),
+            "mode": mode(picture, header.regions, [component.kind for component in frame.components]),
             **self._technique(header),
             "area": [_area(component) for component in frame.components],
             "area_method": "+".join(sorted({component.shape for component in frame.components})) or "none",

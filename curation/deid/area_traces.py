@@ -1,4 +1,4 @@
-"""Tell traces over time (spectral Doppler, M-mode) from scans, by layout and lines, not by what a header says.
+"""Tell traces over time (spectral Doppler, M-mode) from scans by layout and lines, not by a header.
 
 A trace is a full rectangle on a screen that shows a scan as well. One probe draws one shape, so a rectangle
 beside or below a fan is no scan of that probe; a rectangle below a rectangle is a trace when it is the wider
@@ -7,7 +7,6 @@ one, or when it has the straight line of a spectral baseline. A rectangle alone 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -33,7 +32,7 @@ _WIDE, _WIDER = 1.5, 1.15
 _LINE_LEVELS, _LINE_SHARE, _LINE_CONTRAST = 8, 0.95, 25
 """A baseline: this share of a row lies within so many grey levels, and stands out by so many."""
 _AWAY = 6
-_STEP_ROWS = 8
+_STEP_ROWS, _MOST_ROWS = 8, 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +107,14 @@ def _steps(evidence: Mask) -> list[tuple[int, int, int]]:
         x, y, w, h, n = (int(value) for value in stats[index])
         if n < 2 * _MIN_SHARE * evidence.size or h < 2 * _MIN_SIDE:
             continue
-        widths = (labels[y : y + h, x : x + w] == index).sum(axis=1)
-        narrow = np.flatnonzero(widths[:-_STEP_ROWS] * _WIDER < w)
-        last = int(narrow[-1]) if narrow.size else 0
-        wide = widths[last + _STEP_ROWS :]
-        if min(last, wide.size) >= _MIN_SIDE and (wide >= _FULL * w).all():
-            steps.append((y + last, x, w))
+        piece = labels[y : y + h, x : x + w] == index
+        widths = w - piece.argmax(axis=1) - piece[:, ::-1].argmax(axis=1)
+        full = widths >= _FULL * w
+        first = int(full.argmax())
+        above = widths[: max(0, first - _STEP_ROWS)]
+        tall = min(above.size, h - first) >= _MIN_SIDE
+        if tall and (above * _WIDER < w).all() and full[first:].mean() >= _MOST_ROWS:
+            steps.append((y + first - 1, x, w))
     return steps
 
 

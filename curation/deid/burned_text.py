@@ -101,7 +101,20 @@ class TextDetector:
         found = list(known)
         for view in views(rgb, color=color, quick=quick):
             found.extend(self._confirmed(view, self._detect_view(view), found))
+        if not quick:
+            found.extend(self._turned(rgb, found))
         return merge(found)
+
+    def _turned(self, rgb: RGB, known: Sequence[TextBox]) -> list[TextBox]:
+        """Boxes of lines that run upwards or downwards: the picture is searched lying on its side."""
+        columns = rgb.shape[1]
+        view = View("turned", np.ascontiguousarray(np.rot90(rgb)), 0.6)
+        lying = [TextBox(b.y0, columns - b.x1, b.y1, columns - b.x0, b.score, b.method) for b in known]
+        boxes = [box for box in self._detect_view(view) if not _small(box)]
+        return [
+            TextBox(columns - b.y1, b.x0, columns - b.y0, b.x1, b.score, b.method)
+            for b in self._confirmed(view, boxes, lying)
+        ]
 
     def _confirmed(self, view: View, boxes: Sequence[TextBox], known: Sequence[TextBox]) -> list[TextBox]:
         """Boxes the network is sure of, and those of the others in which letters can be read.

@@ -183,9 +183,7 @@ class PixelCleaner:
         matcher : TextMatcher
             Harvested identifiers of the subject and the run.
         """
-        found = find_area(
-            samples, regions, is_clip=len(samples) > 1, keep_traces=self.settings.keep_traces
-        )
+        found = find_area(samples, regions, is_clip=len(samples) > 1, keep_traces=self.settings.keep_traces)
         if found.area is None:
             reason: CleanReason = "too_small" if "too_small" in found.warnings else "no_image_area"
             return CleanResult("no_image_area", reason, [], 0, found.warnings)

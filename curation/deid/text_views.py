@@ -14,6 +14,8 @@ _FLOW_WINDOW = 9
 _SATURATED, _FLOW_SHARE = 70, 0.003
 _REACH = 48
 """Pixels around flow colours in which their views are searched."""
+_ALIKE = 2
+"""Grey levels by which neighbours in one letter may differ."""
 _STROKE = 15
 """Window of the top-hat in pixels: wider than a letter stroke."""
 
@@ -58,13 +60,15 @@ def views(rgb: RGB, *, color: bool, quick: bool = False) -> list[View]:
     color : bool
         Adds the views that flow colours need, around the colours only.
     quick : bool
-        Leaves out the top-hat where there is no flow: on speckle it adds faint standing text.
+        Leaves out what only faint standing text needs, and the top-hat where there is no flow.
     """
     grey = cast(NDArray[np.uint8], cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY))
     found = [View("rgb", rgb), View("native", rgb, 0.5)]
     flow = _around_flow(rgb) if color else None
     if not quick or flow is not None:
         found.append(View("tophat", _three(_tophat(grey)), 0.6))
+    if not quick:
+        found.append(View("even", _three(_even(grey)), 0.5))
     if flow is not None:
         rows, columns = flow
         at = (columns.start, rows.start)
@@ -98,6 +102,18 @@ def _three(plane: NDArray[np.uint8]) -> RGB:
 
 def _clahe(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return cast(NDArray[np.uint8], cv2.createCLAHE(3.0, (8, 8)).apply(grey))
+
+
+def _even(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Pixels whose neighbours have nearly the same grey: letters are drawn in one, speckle never is.
+
+    Shows faint letters that are hardly brighter than the speckle around them.
+    """
+    alike = np.zeros(grey.shape, np.uint8)
+    for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        near = np.abs(grey.astype(np.int16) - np.roll(grey, (-dy, -dx), (0, 1))) <= _ALIKE
+        alike += near.astype(np.uint8) + np.roll(near, (dy, dx), (0, 1)).astype(np.uint8)
+    return np.clip(alike * np.int16(40) - 60, 0, 255).astype(np.uint8)
 
 
 def _tophat(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:

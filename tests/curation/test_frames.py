@@ -153,5 +153,8 @@ def test_coloured_words_and_menus_are_no_flow(dicom_factory: ModuleType) -> None
 def test_mode_from_regions_and_of_nothing() -> None:
     frame = np.zeros((64, 64, 3), np.uint8)
     assert mode(frame) == "unknown"
-    assert mode(frame, [Region("2d", 0, 0, 64, 30), Region("spectral", 0, 30, 64, 64)]) == "spectral"
-    assert mode(frame, [Region("mmode", 0, 30, 64, 64)]) == "m_mode"
+    regions = [Region("2d", 0, 0, 64, 30), Region("spectral", 0, 30, 64, 64)]
+    frame[20:40] = 90
+    assert mode(frame, regions, ["2d"]) == "b_mode"
+    assert mode(frame, regions, ["2d", "spectral"]) == "spectral"
+    assert mode(frame, (), ["2d", "mmode"]) == "m_mode"

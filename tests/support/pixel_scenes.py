@@ -66,6 +66,28 @@ def fan_area(shape: tuple[int, int] = (480, 640)) -> NDArray[np.uint8]:
     return ((radius > 120) & (radius < 470) & (angle < 0.6)).astype(np.uint8)
 
 
+def spectrum(shape: tuple[int, int], seed: int = 0) -> NDArray[np.uint8]:
+    """Velocities over time: noise, six beats above a straight bright baseline."""
+    rng = np.random.default_rng(seed)
+    base = int(shape[0] * 0.7)
+    power = cv2.GaussianBlur(rng.exponential(1.0, shape).astype(np.float32), (0, 0), 1.2)
+    phase = (np.arange(shape[1]) / shape[1] * 6) % 1.0
+    height = base * 0.7 * np.exp(-(((phase - 0.3) / 0.12) ** 2))
+    above = base - np.arange(shape[0])[:, None]
+    picture = 10 * power + 140 * power * ((above > 0) & (above < height[None]))
+    picture[base : base + 2] = 170
+    return np.clip(picture, 0, 255).astype(np.uint8)
+
+
+def motion(shape: tuple[int, int], seed: int = 0) -> NDArray[np.uint8]:
+    """One beam over time: layers that move up and down."""
+    line = speckle((2 * shape[0], 1), seed)[:, 0].astype(int)
+    move = 6 * np.sin(np.arange(shape[1]) / 12.0)
+    rows = (np.arange(shape[0])[:, None] + 20 + move[None]).astype(int)
+    noise = np.random.default_rng(seed).integers(-10, 11, shape)
+    return np.clip(line[rows] + noise, 3, 255).astype(np.uint8)
+
+
 def screen(area: NDArray[np.uint8], seed: int = 0, *, banner: tuple[int, int, int] | None = None) -> RGB:
     """Speckle in the area on black; a coloured banner above it where wanted."""
     grey = speckle(area.shape, seed) * area

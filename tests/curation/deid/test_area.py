@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.pixel_scenes import fan_area, linear_area, screen, speckle, write
+from support.pixel_scenes import fan_area, linear_area, motion, screen, speckle, spectrum, write
 
 from usds.curation.deid.area import Area, find_area
 from usds.curation.readers.base import Region
@@ -94,6 +94,65 @@ def test_spectral_region_is_dropped() -> None:
     assert result.area is not None
     assert "dropped_spectral" in result.warnings
     assert not result.area.mask(rgb.shape)[264:].any()
+
+
+@pytest.mark.parametrize("make", [spectrum, motion])
+@pytest.mark.parametrize("gap", [0, 4, 20])
+def test_trace_below_a_fan_is_dropped_without_a_header(make, gap: int) -> None:
+    truth = np.zeros((620, 640), np.uint8)
+    truth[:360] = fan_area()[70:430]
+    bottom = int(np.flatnonzero(truth.any(axis=1))[-1]) + 1 + gap
+    rgb = screen(truth)
+    rgb[bottom : bottom + 200, 20:610] = make((200, 590))[..., None]
+    result = find_area([rgb], (), is_clip=False)
+    assert result.area is not None
+    assert [component.kind for component in result.area.components] == ["2d"]
+    assert result.warnings in (("dropped_spectral",), ("dropped_mmode",))
+    assert overlap(result.area, truth) >= 0.92
+
+
+def test_spectrum_beside_a_linear_scan_is_dropped_or_kept_as_its_own_kind() -> None:
+    truth = np.zeros((480, 640), np.uint8)
+    truth[60:420, 40:300] = 1
+    rgb = screen(truth)
+    rgb[80:400, 330:620] = spectrum((320, 290))[..., None]
+    dropped = find_area([rgb], (), is_clip=False)
+    assert dropped.area is not None
+    assert overlap(dropped.area, truth) >= 0.97
+    assert dropped.warnings == ("dropped_spectral",)
+    kept = find_area([rgb], (), is_clip=False, keep_traces=True)
+    assert kept.area is not None
+    assert [component.kind for component in kept.area.components] == ["2d", "spectral"]
+    assert kept.warnings == ()
+
+
+def test_trace_alone_on_the_screen_is_not_taken_for_one_of_two_views() -> None:
+    rgb = np.zeros((480, 640, 3), np.uint8)
+    rgb[100:400, 20:610] = motion((300, 590))[..., None]
+    result = find_area([rgb], (), is_clip=False)
+    assert result.area is not None
+    assert result.warnings == ()
+
+
+def test_linear_scan_that_a_shadow_parts_stays_whole() -> None:
+    truth = linear_area()
+    rgb = screen(truth)
+    rgb[200:236, 150:490] = 0
+    result = find_area([rgb], (), is_clip=False)
+    assert result.area is not None
+    assert result.warnings == ()
+    assert overlap(result.area, truth) >= 0.97
+
+
+def test_header_trace_is_kept_where_wanted_and_an_ecg_never() -> None:
+    truth = linear_area()
+    regions = [Region("spectral", 150, 220, 490, 360), Region("ecg", 150, 370, 490, 420)]
+    result = find_area([screen(truth)], regions, is_clip=False, keep_traces=True)
+    assert result.area is not None
+    assert result.warnings == ("dropped_ecg",)
+    mask = result.area.mask(truth.shape)
+    assert mask[225:355, 160:480].all()
+    assert not mask[375:, 160:480].any()
 
 
 def test_what_moves_in_a_clip_is_area_even_where_it_is_dark() -> None:

@@ -108,6 +108,29 @@ def test_boxes_of_a_view_lie_where_the_picture_has_them(detector: TextDetector) 
         assert columns.start - 30 <= box.x0 < box.x1 <= columns.stop + 30
 
 
+@pytest.mark.parametrize("turns", [1, 3])
+def test_lines_that_run_upwards_or_downwards_are_found(detector: TextDetector, turns: int) -> None:
+    rgb = screen(linear_area())
+    label = np.zeros((22, 150, 3), np.uint8)
+    write(label, "SMITH JOHN", (2, 18), scale=0.7)
+    label = np.rot90(label, turns)
+    rgb[160 : 160 + label.shape[0], 300 : 300 + label.shape[1]] = np.maximum(
+        rgb[160 : 160 + label.shape[0], 300 : 300 + label.shape[1]], label
+    )
+    ys, xs = np.nonzero(label.max(axis=2))
+    place = (slice(160 + ys.min(), 161 + ys.max()), slice(300 + xs.min(), 301 + xs.max()))
+    assert covered(detector.detect(rgb), place, rgb.shape) >= 0.9
+
+
+def test_faint_even_letters_on_coarse_speckle_are_found(detector: TextDetector) -> None:
+    rng = np.random.default_rng(4)
+    rgb = np.repeat(rng.integers(40, 110, (240, 400, 1), dtype=np.uint8), 3, axis=2)
+    place = write(rgb, "PATIENT 4711", (60, 130), scale=1.0, value=110)
+    assert covered(detector.detect(rgb), place, rgb.shape) >= 0.9
+    names = [view.name for view in views(rgb, color=False)]
+    assert names == ["rgb", "native", "tophat", "even"]
+
+
 def test_a_known_box_is_kept_and_not_read_again(
     detector: TextDetector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
