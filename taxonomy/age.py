@@ -70,7 +70,7 @@ class AgeRule:
         """
         ages: list[int] = []
         baby = False
-        if speaks_of_age(lower):
+        if not _AGE_WORDS.isdisjoint(context.tokens.words) and speaks_of_age(lower):
             for match in _YEARS.finditer(lower):
                 ages.append(int(match.group(1) or match.group(2) or match.group(3)))
             ages.extend(_NUMBERS.index(match.group(1)) + 1 for match in _WORDS.finditer(lower))

@@ -27,6 +27,8 @@ _SPAN = 2  # further tokens that a compound may span over a verb: "flow in both 
 class Sweep(Scopes):
     """One pass over the phrases of a caption; use :meth:`run` once."""
 
+    __slots__ = ("compounds", "normality")
+
     def __init__(
         self, hits: list[Hit], tokens: Tokens, text: str, compounds: tuple[CompoundEntry, ...]
     ) -> None:
@@ -50,7 +52,7 @@ class Sweep(Scopes):
                 self._modifier(hit)
             if mark.heads:
                 self._head(hit)
-            if mark.normals:
+            if mark.judges:
                 self._normal(index, hit)
         return self.mentions
 
@@ -180,7 +182,6 @@ class Sweep(Scopes):
         assertion, cue = self._state(at.first)
         mention = Mention(first, last, self.sentence, assertion)
         mention.modifier = rule
-        mention.method = "exact"
         mention.cue = (cue.first, cue.last) if cue is not None else None
         self.mentions.append(mention)
 

@@ -29,6 +29,8 @@ from usds.taxonomy.udt import Taxonomy
 __all__ = ["Evidence", "Extraction", "Extractor", "Span", "explain"]
 
 Labels = dict[str, tuple[str, ...]]
+LITERAL = 100.0  # score of a match that is no guess
+UNMEASURED = 0.5  # confidence of a method that was never measured
 
 
 class Evidence(NamedTuple):
@@ -279,36 +281,35 @@ class Extractor:
         return out
 
     def _rows(self, facts: list[Fact], tokens: Tokens, normal: Normalised) -> tuple[Evidence, ...]:
-        rows: dict[tuple[str, str, str, int, int], tuple[int, int, int, str, str, int, Evidence]] = {}
-        starts, ends, text = tokens.starts, tokens.ends, normal.text
+        rows: dict[tuple[int, int, int, str, str], Evidence] = {}
+        starts, ends, text, codes, confidence = (
+            tokens.starts,
+            tokens.ends,
+            normal.text,
+            self.codes,
+            self.confidence,
+        )
+        new = tuple.__new__
         for dimension, label, assertion, mention, rule_id, method, _ in facts:
-            first, last = mention.first, mention.last
-            key = (dimension, label, assertion, first, last)
+            last = mention.last
+            start, end = (starts[mention.first], ends[last - 1]) if last else (0, 0)
+            key = (start, end, self.order[dimension], label, assertion)
             if key in rows:
                 continue
-            start, end = (starts[first], ends[last - 1]) if last else (0, 0)
             surface = text[start:end]
             cue = mention.cue
             if cue is not None:
                 cue = normal.span(starts[cue[0]], ends[cue[1] - 1])
             if normal.offsets is not None:
                 start, end = normal.span(start, end)
-            row = Evidence(
-                dimension,
-                label,
-                self.codes[dimension, label],
-                assertion,
-                start,
-                end,
-                surface,
-                cue,
-                rule_id,
-                method,
-                mention.score,
-                self.confidence.get(method, 0.5),
+            rows[key] = new(
+                Evidence,
+                (
+                    *(dimension, label, codes[dimension, label], assertion, start, end, surface, cue),
+                    *(rule_id, method, LITERAL, confidence.get(method, UNMEASURED)),
+                ),
             )
-            rows[key] = (start, end, self.order[dimension], label, assertion, len(rows), row)
-        return tuple([row[-1] for row in sorted(rows.values())])
+        return tuple([rows[key] for key in sorted(rows)])
 
 
 def explain(extraction: Extraction, text: str) -> tuple[Span, ...]:

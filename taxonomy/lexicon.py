@@ -50,6 +50,7 @@ class Mark:
     # Set when the lexicon is complete:
     simple: bool = False  # nothing to look at but its words
     mute: bool = False  # nothing but a cue
+    judges: bool = False  # a word of normality itself, not what is called normal
     gate: bool = False  # a reason to look at the caption as a whole
     actions: tuple[Callable[..., None], ...] = ()  # what the sweep does at its cues
 
@@ -66,6 +67,7 @@ class Hit:
         self.labels = labels
 
 
+_JUDGEMENTS = frozenset(["words", "phrases", "negated_words", "abnormality", "abnormal"])
 _GATE_CUES = frozenset(["other_modality", "other_guidance", "no_findings"])
 Node = Any  # list of [Mark or None, dict of token -> Node or None]
 
@@ -219,6 +221,7 @@ class Lexicon:
             if mark is not None:
                 says = mark.labels or mark.modifiers or mark.heads or mark.normals
                 mark.mute = mark.ignore or not says
+                mark.judges = not _JUDGEMENTS.isdisjoint(mark.normals)
                 mark.gate = not _GATE_CUES.isdisjoint(mark.cues)
                 mark.simple = mark.plain and mark.case is None and not mark.gate
                 self.marks.append(mark)
@@ -270,6 +273,7 @@ class Lexicon:
             Answers the conditions of conditional forms.
         """
         hits: list[Hit] = []
+        new = object.__new__
         size = len(words)
         skip_to = 0
         for i, first in enumerate(map(self.root.get, words)):
@@ -288,7 +292,9 @@ class Lexicon:
             if mark is None:
                 continue
             if mark.simple:
-                hits.append(Hit(i, last, mark, mark.labels))
+                hit = new(Hit)  # Hit(...) spelled out: this is the most frequent object of all
+                hit.first, hit.last, hit.mark, hit.labels = i, last, mark, mark.labels
+                hits.append(hit)
                 skip_to = last
             else:
                 found = self._longest(words, i, last, context)

@@ -19,8 +19,7 @@ class Mention:
     """
 
     __slots__ = (
-        *("abnormal", "assertion", "cue", "first", "form", "head", "item", "last"),
-        *("method", "modifier", "rule_id", "score", "sentence"),
+        *("abnormal", "assertion", "cue", "first", "form", "head", "item", "last", "modifier", "sentence"),
     )
 
     def __init__(
@@ -35,13 +34,10 @@ class Mention:
         self.last = last
         self.sentence = sentence
         self.assertion = assertion
-        self.item, self.form = item, _ = said
+        self.item, self.form = said
         self.cue: tuple[int, int] | None = None
         self.head: str | None = None
         self.abnormal = False
-        self.method = item.method if item is not None else ""
-        self.rule_id = item.rule_id if item is not None else ""
-        self.score = 100.0
         self.modifier = -1
 
 
