@@ -16,12 +16,19 @@ from usds.cli.taxonomies import open_taxonomy
 if TYPE_CHECKING:
     from rich.tree import Tree
 
+    from usds.schemas.annotations import AnnotationSets
     from usds.taxonomy.udt import Dimension, Taxonomy
 
 __all__ = ["register"]
 
 TaxonomyArgument = Annotated[
     str, typer.Argument(help="A taxonomy file, or the bundled name.", metavar="[FILE]")
+]
+
+
+SetOption = Annotated[
+    str | None,
+    typer.Option("--set", help="Label set to read. By default the one that this taxonomy made."),
 ]
 
 
@@ -207,6 +214,7 @@ def graph(
         int, typer.Option("--graphml", min=0, help="With --samples: so many frames as GraphML files too.")
     ] = 0,
     dataset: DatasetOption = DEFAULT_DATASET,
+    set_name: SetOption = None,
     json: JsonOption = False,
     dry_run: DryRunOption = False,
 ) -> None:
@@ -218,11 +226,11 @@ def graph(
 
     output = Output(json)
     if samples is not None:
-        _sample_graphs(dataset, samples, graphml, output, dry_run=dry_run)
+        _sample_graphs(dataset, samples, graphml, output, set_name=set_name, dry_run=dry_run)
         return
     loaded = open_taxonomy(taxonomy, output)
     made = (
-        label_graph(loaded, list(_records(dataset, loaded)), unknown="drop")
+        label_graph(loaded, list(_records(dataset, loaded, set_name)), unknown="drop")
         if with_labels
         else taxonomy_graph(loaded)
     )
@@ -237,7 +245,9 @@ def graph(
     output.show(f"{facts['nodes']} nodes, {facts['edges']} edges" + (f": {target}" if target else ""))
 
 
-def _sample_graphs(dataset: Path, folder: Path, graphml: int, output: Output, *, dry_run: bool) -> None:
+def _sample_graphs(
+    dataset: Path, folder: Path, graphml: int, output: Output, *, set_name: str | None, dry_run: bool
+) -> None:
     from usds.schemas.dataset import Dataset
     from usds.schemas.errors import ContentError, UsageError
     from usds.taxonomy.graph import pack_columns
@@ -245,7 +255,7 @@ def _sample_graphs(dataset: Path, folder: Path, graphml: int, output: Output, *,
     from usds.taxonomy.udt import load_taxonomy
 
     sets = Dataset.open(dataset).annotations
-    current = sets.current()
+    current = set_name or sets.current()
     if current is None:
         raise ContentError(f"{dataset} has no labels yet: run `usds annotate` first")
     if folder.exists() and any(folder.iterdir()):
@@ -267,16 +277,34 @@ def _sample_graphs(dataset: Path, folder: Path, graphml: int, output: Output, *,
     output.show(f"{told}{facts['frames']:,} frames of the label set {current}")
 
 
-def _records(dataset: Path, taxonomy: Taxonomy) -> Iterator[Mapping[str, Sequence[str]]]:
-    """Label records of the training side, or of all frames where there is no split."""
-    from usds.schemas.dataset import Dataset
+def _label_set(sets: AnnotationSets, taxonomy: Taxonomy, dataset: Path) -> str:
+    """The set that this taxonomy made, else one that an earlier version of it made."""
     from usds.schemas.errors import ContentError
 
-    opened = Dataset.open(dataset)
-    current = opened.annotations.current()
+    current = sets.current()
     if current is None:
         raise ContentError(f"{dataset} has no labels yet: run `usds annotate` first")
-    held = opened.annotations.read(current).dimensions
+    made = {name: sets.read(name) for name in sorted(sets.names(), key=lambda name: name != current)}
+    same = [name for name, held in made.items() if held.taxonomy_hash == taxonomy.content_hash]
+    kin = [name for name, held in made.items() if held.taxonomy_id == taxonomy.id]
+    if not same and not kin:
+        known = ", ".join(made)
+        raise ContentError(
+            f"no labels of {dataset} were made with the taxonomy {taxonomy.id!r}: run `usds annotate` with "
+            f"it, or name a label set with --set (there are: {known})"
+        )
+    return (same or kin)[0]
+
+
+def _records(
+    dataset: Path, taxonomy: Taxonomy, set_name: str | None
+) -> Iterator[Mapping[str, Sequence[str]]]:
+    """Label records of the training side, or of all frames where there is no split."""
+    from usds.schemas.dataset import Dataset
+
+    opened = Dataset.open(dataset)
+    chosen = set_name or _label_set(opened.annotations, taxonomy, dataset)
+    held = opened.annotations.read(chosen).dimensions
     names = [name for name in taxonomy.dimension_names if name in held]
     columns = ", ".join(f'"{name}"' for name in names)
     side = (
@@ -284,7 +312,7 @@ def _records(dataset: Path, taxonomy: Taxonomy) -> Iterator[Mapping[str, Sequenc
         if "default" in opened.split_names()
         else ""
     )
-    with opened.connect() as connection:
+    with opened.connect(chosen) as connection:
         cursor = connection.execute(f"SELECT {columns} FROM annotations JOIN frames USING (frame_id) {side}")
         while chunk := cursor.fetchmany(4096):
             for row in chunk:
@@ -304,6 +332,7 @@ def similarity(
         str | None, typer.Option("--dimension", help="Print this dimension's matrix.")
     ] = None,
     dataset: DatasetOption = DEFAULT_DATASET,
+    set_name: SetOption = None,
     json: JsonOption = False,
     dry_run: DryRunOption = False,
 ) -> None:
@@ -313,7 +342,7 @@ def similarity(
     output = Output(json)
     loaded = open_taxonomy(taxonomy, output)
     shown = _dimension(loaded, dimension).name if dimension else None
-    records = list(_records(dataset, loaded)) if mode is Mode.cooccurrence else None
+    records = list(_records(dataset, loaded, set_name)) if mode is Mode.cooccurrence else None
     made = prior(loaded, mode.value, records, path)
     if target is not None and not dry_run:
         made.save(target)

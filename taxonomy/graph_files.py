@@ -49,7 +49,9 @@ def write_graph(graph: nx.DiGraph[str], path: Path) -> None:
 
 
 def draw_graph(graph: nx.DiGraph[str], path: Path, kind: str = "png") -> None:
-    """Draw the tree edges of a graph as a radial picture, one colour a dimension."""
+    """Draw a graph as a radial picture: the tree, one colour a dimension; where the graph holds labels of a
+    dataset, a node grows with its count and a line joins what occurs together.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -66,23 +68,38 @@ def draw_graph(graph: nx.DiGraph[str], path: Path, kind: str = "png") -> None:
     colours = {name: f"C{i % 10}" for i, name in enumerate(dimensions)}
     shades = [colours.get(str(nodes[n].get("dimension")), "black") for n in tree.nodes]
     nx.draw_networkx_edges(tree, positions, ax=axes, edge_color="#bbbbbb", arrows=False)
-    nx.draw_networkx_nodes(tree, positions, ax=axes, node_size=30, node_color=shades)
+    _draw_pairs(graph, positions, axes)
+    sizes = [30 + 40 * float(np.sqrt(nodes[name].get("count", 0))) for name in tree.nodes]
+    nx.draw_networkx_nodes(tree, positions, ax=axes, node_size=sizes, node_color=shades)
     for name, (x, y) in positions.items():
+        text = str(nodes[name]["label"])
+        if tree.out_degree(name):
+            box = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
+            axes.text(x, y, text, fontsize=7, ha="center", va="bottom", weight="bold", bbox=box)
+            continue
         angle = float(np.degrees(np.arctan2(y, x)))
         left = abs(angle) > 90
         axes.text(
             x * 1.02,
             y * 1.02,
-            str(nodes[name]["label"]),
+            text,
             fontsize=7,
             rotation=angle + 180 if left else angle,
             rotation_mode="anchor",
             ha="right" if left else "left",
             va="center",
         )
-    axes.set_xlim(-1.5, 1.5)
-    axes.set_ylim(-1.5, 1.5)
-    figure.savefig(path, dpi=110, format=kind)
+    figure.savefig(path, dpi=110, format=kind, bbox_inches="tight")
+
+
+def _draw_pairs(graph: nx.DiGraph[str], positions: Mapping[str, tuple[float, float]], axes: Any) -> None:
+    """Lines between diagnosis and attribute, the stronger the more often both are said of one frame."""
+    pairs = [pair for pair in cast(Any, graph.edges(data=True)) if pair[2].get("relation") == "described_by"]
+    most = max((float(facts["count"]) for _, _, facts in pairs), default=1.0)
+    for source, target, facts in pairs:
+        ends = np.array([positions[source], positions[target]])
+        share = float(facts["count"]) / most
+        axes.plot(*ends.T, color="C3", linewidth=0.5 + 2.5 * share, alpha=0.15 + 0.5 * share, zorder=0)
 
 
 def _radial(tree: Any) -> dict[str, tuple[float, float]]:

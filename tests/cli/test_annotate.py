@@ -196,3 +196,32 @@ def test_taxonomy_graph_and_similarity(usds, labelled):
     )
     assert len(found["hash"]) == 64
     assert usds("taxonomy", "similarity", "--mode", "wrong").exit_code == 2
+
+
+def test_the_graph_and_priors_read_the_labels_that_the_taxonomy_made(usds, labelled):
+    text = ok(usds("taxonomy", "show", "--yaml")).stdout
+    Path("mine.yaml").write_text(text.replace("id: udt", "id: mine", 1))
+    Path("other.yaml").write_text(text.replace("id: udt", "id: other", 1))
+    ok(usds("annotate", "--taxonomy", "mine.yaml", "--dataset", labelled.root))
+    small = "id: small\nversion: '1'\ndimensions:\n- {name: organ, title: Organ, role: site, labels: [{name: Heart}]}\n"
+    Path("small.yaml").write_text(small)
+    ok(usds("annotate", "--taxonomy", "small.yaml", "--dataset", labelled.root))
+    plain = json.loads(ok(usds("taxonomy", "graph", "mine.yaml", "--json")).stdout)
+    told = json.loads(
+        ok(usds("taxonomy", "graph", "mine.yaml", "--labels", "--dataset", labelled.root, "--json")).stdout
+    )
+    assert told["edges"] > plain["edges"]
+    result = usds("taxonomy", "graph", "other.yaml", "--labels", "--dataset", labelled.root)
+    assert (result.exit_code, "made with the taxonomy 'other'" in result.stderr) == (1, True)
+    result = usds(
+        "taxonomy",
+        "similarity",
+        "mine.yaml",
+        "--mode",
+        "cooccurrence",
+        "--set",
+        "no",
+        "--dataset",
+        labelled.root,
+    )
+    assert (result.exit_code, "no annotation set 'no'" in result.stderr) == (2, True)
