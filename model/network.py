@@ -56,11 +56,15 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Embeddings:
-    """Vectors of a batch (B, E) and the temperature s = exp(theta)."""
+    """Vectors of a batch (B, E) and the temperature s = exp(theta).
+
+    ``tagged`` is the text with the record's labels where ``fusion.train`` keeps it apart from the text alone.
+    """
 
     image: Tensor
     text: Tensor
     logit_scale: Tensor
+    tagged: Tensor | None = None
 
 
 class UltrasoundCLIP(nn.Module):
@@ -174,7 +178,12 @@ class UltrasoundCLIP(nn.Module):
 
     def forward(self, images: Tensor, tokens: Tensor, labels: LabelTensors | None = None) -> Embeddings:
         """Encode a batch; this is what data-parallel wrappers call."""
-        return Embeddings(self.encode_image(images), self.encode_text(tokens, labels), self.logit_scale)
+        image, how = self.encode_image(images), self.settings.fusion.train
+        if labels is None or self.graph is None or self.fusion is None or how == "mixed":
+            return Embeddings(image, self.encode_text(tokens, labels), self.logit_scale)
+        text = self.encode_text(tokens)
+        tagged = self.fusion(text.detach() if how == "beside" else text, self.graph(labels))
+        return Embeddings(image, text, self.logit_scale, tagged)
 
     def loss(self, batch: Batch) -> LossParts:
         """Encode a batch and return its loss against the pairs of all ranks."""
@@ -183,8 +192,16 @@ class UltrasoundCLIP(nn.Module):
 
     def embedding_loss(self, encoded: Embeddings, batch: Batch) -> LossParts:
         """Return the loss of vectors that are already computed (gradient cache, wrapped models)."""
-        scale = encoded.logit_scale
-        return self.criterion(encoded.image, encoded.text, scale, batch.labels, batch.captions)
+        image, scale = encoded.image, encoded.logit_scale
+        parts = self.criterion(image, encoded.text, scale, batch.labels, batch.captions)
+        if encoded.tagged is None:
+            return parts
+        if self.settings.fusion.train == "both":
+            tagged = self.criterion(image, encoded.tagged, scale, batch.labels, batch.captions)
+            return replace(parts, total=(parts.total + tagged.total) / 2)
+        # The towers are a fixed frame for the label path, which therefore cannot cost them anything.
+        frame = image.detach(), encoded.tagged, scale.detach()
+        return replace(parts, total=parts.total + self.criterion(*frame, batch.labels, batch.captions).total)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute tower activations in the backward pass."""

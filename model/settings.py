@@ -106,6 +106,12 @@ class FusionSettings(Settings):
     kind: Literal["gated", "attention"] = "attention"
     heads: Positive = 8
     gate_max: Fraction = Field(default=0.2, description="largest weight of the label residual")
+    train: Literal["mixed", "both", "beside"] = Field(
+        default="mixed",
+        description="mixed: a record's text with its labels, or alone by tag dropout; both: each record with "
+        "and without its labels; beside: the text alone trains the towers, the text with labels only the "
+        "label path",
+    )
 
 
 class LossSettings(Settings):

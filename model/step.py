@@ -129,20 +129,24 @@ class Stepper:
         """Vectors of all pieces without graphs, for the loss of the whole batch (arXiv 2101.06983)."""
         with torch.no_grad():
             parts = [self._encode(piece, step, i) for i, piece in enumerate(pieces)]
-        image = torch.cat([part.image for part in parts]).requires_grad_()
-        text = torch.cat([part.text for part in parts]).requires_grad_()
-        return Embeddings(image, text, self.model.logit_scale)
+        image, text, tagged = (torch.cat(rows).requires_grad_() if rows else None for rows in _columns(parts))
+        assert image is not None
+        assert text is not None
+        return Embeddings(image, text, self.model.logit_scale, tagged)
 
     def _replay(self, pieces: list[Batch], encoded: Embeddings, step: int) -> None:
         """Encode each piece again, with the same dropout, and push the vectors' gradients through it."""
-        assert encoded.image.grad is not None
-        assert encoded.text.grad is not None
         at = 0
         for i, piece in enumerate(pieces):
             end = at + len(piece.images)
-            again = self._encode(piece, step, i)
-            gradients = [encoded.image.grad[at:end], encoded.text.grad[at:end]]
-            torch.autograd.backward([again.image, again.text], gradients)
+            again = _columns([self._encode(piece, step, i)])
+            wholes = zip(_columns([encoded]), again, strict=True)
+            pairs = [
+                (rows[0], whole[0].grad[at:end])
+                for whole, rows in wholes
+                if rows and whole[0].grad is not None
+            ]
+            torch.autograd.backward([vectors for vectors, _ in pairs], [gradient for _, gradient in pairs])
             at = end
 
     def _update(self) -> tuple[float, bool]:
@@ -171,6 +175,12 @@ class Stepper:
 
 def _flag(value: bool, like: Tensor) -> Tensor:
     return torch.tensor(value, device=like.device)
+
+
+def _columns(parts: list[Embeddings]) -> list[list[Tensor]]:
+    """Image, text and tagged vectors of some pieces; empty where a model has none."""
+    tagged = [part.tagged for part in parts if part.tagged is not None]
+    return [[part.image for part in parts], [part.text for part in parts], tagged]
 
 
 def _pieces(batch: Batch, count: int) -> list[Batch]:

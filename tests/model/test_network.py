@@ -77,6 +77,27 @@ def test_dropped_tags_leave_the_text_alone(network: UltrasoundCLIP, batch: Batch
     assert torch.equal(changed, use & has_labels)
 
 
+@pytest.mark.parametrize("how", ["both", "beside"])
+def test_text_with_labels_is_trained_apart(
+    how: str, settings_of: Callable[..., ModelSettings], taxonomy: Taxonomy, batch: Batch
+) -> None:
+    """Beside, the towers' gradient is to the bit that of the network without a label path."""
+
+    chosen = settings_of()
+    apart = chosen.model_copy(update={"fusion": chosen.fusion.model_copy(update={"train": how})})
+
+    def gradients(labels: LabelTensors | None) -> dict[str, torch.Tensor]:
+        torch.manual_seed(7)
+        model = UltrasoundCLIP(apart, taxonomy).train()
+        model.embedding_loss(model(batch.images, batch.tokens, labels), batch).total.backward()
+        return {n: p.grad for n, p in model.named_parameters() if p.grad is not None and bool(p.grad.any())}
+
+    alone, found = gradients(None), gradients(batch.labels)
+    assert {name.split(".")[0] for name in alone} == {"towers"}
+    assert {name.split(".")[0] for name in found} == {"towers", "graph", "fusion"}
+    assert all(torch.equal(found[name], alone[name]) for name in alone) == (how == "beside")
+
+
 def test_records_do_not_see_each_other(network: UltrasoundCLIP, batch: Batch) -> None:
     assert batch.labels is not None
     network.eval()

@@ -93,10 +93,16 @@ def test_a_dry_run_counts_and_writes_nothing(dataset: Dataset, tmp_path: Path) -
     }
 
 
-def test_gradient_cache_gives_the_gradient_of_the_whole_batch(dataset: Dataset, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["mixed", "beside"])
+def test_gradient_cache_gives_the_gradient_of_the_whole_batch(
+    how: str, dataset: Dataset, tmp_path: Path
+) -> None:
     found: list[list[torch.Tensor]] = []
     for pieces in (1, 3):
-        settings = quick_settings(tmp_path, run={"accumulate": pieces}, optimizer={"clip_norm": 0.0})
+        model = {"fusion": {"train": how}}
+        settings = quick_settings(
+            tmp_path, run={"accumulate": pieces}, optimizer={"clip_norm": 0.0}, model=model
+        )
         trainer = Trainer(dataset, TAXONOMY, settings, Hooks())
         spec = trainer.model.image_transform(True)
         batch = trainer.data.stream(trainer.model.towers, settings, 0, 1)[0].to_batch(
