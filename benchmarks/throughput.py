@@ -5,10 +5,10 @@
 
 A step is what `usds train` takes: encode, label path, loss, backward, clip, AdamW, EMA. ``synthetic`` repeats
 a few batches that lie on the device; ``real`` takes them from the training stream (memory-mapped cache,
-decode, augment, tokens, labels, worker processes). ``plain CLIP`` is the same step without labels, semantic loss and
-prompts; what the improved and the paper label path add to it is a share of its time. The first steps are not
-counted. ``biomed`` is timm ViT-B/16 with a BERT-base of random weights at 64 tokens (no file is downloaded).
-Without a GPU nothing is measured, and the command says so.
+decode, augment, tokens, labels, worker processes). ``plain CLIP`` is the same step without labels, semantic
+loss and prompts; what the improved and the paper label path add to it is a share of its time. The first steps
+are not counted. ``biomed`` is timm ViT-B/16 with a BERT-base of random weights at 64 tokens; nothing is
+downloaded. Without a GPU nothing is measured, and the command says so.
 """
 
 from __future__ import annotations

@@ -247,7 +247,8 @@ def _plan_table(plan: RunPlan) -> Any:
     table.add_row("steps", f"{plan.steps:,} ({plan.steps_per_epoch} an epoch, {plan.epochs} epochs)")
     table.add_row("batch size", str(plan.batch_size))
     for side, frames in plan.data["frames"].items():
-        table.add_row(f"{side}", f"{frames:,} frames of {plan.data['subjects'].get(side, 0):,} subjects")
+        subjects = plan.data["subjects"].get(side, 0)
+        table.add_row(f"side {side}", f"{frames:,} frames, {subjects:,} subject{'s' * (subjects != 1)}")
     return table
 
 

@@ -71,7 +71,7 @@ class Identity:
         if stored.taxonomy != self.taxonomy:
             raise ContentError(
                 f"{where} was trained with taxonomy {stored.taxonomy[:40]}, not {self.taxonomy[:40]}: "
-                "use its own (--taxonomy RUN/taxonomy.yaml), or start a new run"
+                "use its own (usds annotate --taxonomy RUN/taxonomy.yaml), or start a new run"
             )
         difference = _shape_difference(stored.architecture, self.architecture)
         if difference:
@@ -87,7 +87,7 @@ class Identity:
         if resume and stored.data != self.data:
             raise ContentError(
                 f"{where}: the dataset or the split has changed since; a resumed run would not be the same "
-                "run. Start a new one with model.towers.pretrained set to this checkpoint"
+                f"run. Start a new one from its weights: usds train --init {path}"
             )
         if resume and stored.settings != self.settings:
             raise ContentError(

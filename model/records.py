@@ -293,7 +293,7 @@ def require_side(records: Records, side: str, split: str) -> Records:
     if len(chosen):
         return chosen
     there = sorted(set(records.sides))
-    found = ", ".join(f"{name} {records.sides.count(name)}" for name in there) or "no captioned frame at all"
+    found = ", ".join(f"{name} {records.sides.count(name)}" for name in there) or records.counts.sentence()
     raise ContentError(
         f"side '{side}' of split '{split}' has no captioned frame (there is: {found}). "
         "Make another split with `usds split` and name it with data.split, or ingest captions beside the "

@@ -162,6 +162,7 @@ def explain_memory(batch: int, accumulate: int) -> Generator[None]:
             raise
         raise UsageError(
             f"out of memory at batch size {batch} in {accumulate} chunk(s): raise run.accumulate to "
-            f"{accumulate * 2} (same batch, same gradient), set run.grad_checkpointing to true, or lower "
-            f"data.batch_size to {max(2, batch // 2)}"
+            f"{accumulate * 2} (same batch, same gradient), set run.grad_checkpointing to true, lower "
+            f"data.batch_size to {max(2, batch // 2)}, or take smaller towers (--preset small, "
+            "model.towers.name); `usds train --dry-run` estimates what a run needs"
         ) from error

@@ -27,7 +27,7 @@ from usds.model.towers import build_towers
 from usds.model.train_data import TrainData, label_prior, load_train_data
 from usds.model.validate import validate_run
 from usds.schemas.dataset import Dataset
-from usds.schemas.errors import UsageError
+from usds.schemas.errors import ContentError, UsageError
 from usds.taxonomy.udt import Taxonomy
 
 _LEAST_STEPS: Final = 50  # between validations and checkpoints: an epoch of a small dataset is a step or two
@@ -110,7 +110,7 @@ def train(
     ContentError, UsageError
         The data or the settings do not allow the run; nothing is overwritten.
     """
-    with process_group():
+    with process_group(), explain_memory(settings.data.batch_size, settings.run.accumulate):
         return Trainer(dataset, taxonomy, settings, hooks or Hooks()).run(base, exact=exact)
 
 
@@ -124,8 +124,15 @@ def resume(dataset: Dataset, run: Run, *, hooks: Hooks | None = None) -> TrainRe
     UsageError
         The run has no checkpoint.
     """
-    with process_group():
-        return Trainer(dataset, run.taxonomy(), run.settings(), hooks or Hooks()).resume(run)
+    settings = run.settings()
+    label_set: str | None = run.data()["annotation_set"]
+    if label_set not in dataset.annotations.names():
+        raise ContentError(
+            f"{run.folder} was trained on the label set {label_set}, which {dataset.root} lacks: label it "
+            f"with `usds annotate --taxonomy {run.folder / 'taxonomy.yaml'} --set {label_set}`"
+        )
+    with process_group(), explain_memory(settings.data.batch_size, settings.run.accumulate):
+        return Trainer(dataset, run.taxonomy(), settings, hooks or Hooks(), label_set).resume(run)
 
 
 def dry_run(
@@ -134,10 +141,11 @@ def dry_run(
     """What :func:`train` would do; writes nothing, the frame cache included."""
     told = hooks or Hooks()
     device = runtime(settings.run)
-    size = build_towers(settings.model.towers).spec.size
-    data = load_train_data(dataset, taxonomy, settings, size, 1, note=told.note, pixels=False)
-    model = UltrasoundCLIP(settings.model, taxonomy, label_prior(taxonomy, settings, data.train))
-    return plan_run(model, data.train, data.plan, settings, data.manifest, half=device.bf16)
+    with explain_memory(settings.data.batch_size, settings.run.accumulate):
+        size = build_towers(settings.model.towers).spec.size
+        data = load_train_data(dataset, taxonomy, settings, size, 1, note=told.note, pixels=False)
+        model = UltrasoundCLIP(settings.model, taxonomy, label_prior(taxonomy, settings, data.train))
+        return plan_run(model, data.train, data.plan, settings, data.manifest, half=device.bf16)
 
 
 @dataclass
@@ -168,9 +176,18 @@ class Trainer:
         As in :func:`train`.
     hooks : Hooks
         Who listens; silent on all ranks but the first.
+    label_set : str, optional
+        Labels to train on; default: those that the settings name.
     """
 
-    def __init__(self, dataset: Dataset, taxonomy: Taxonomy, settings: TrainSettings, hooks: Hooks) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        taxonomy: Taxonomy,
+        settings: TrainSettings,
+        hooks: Hooks,
+        label_set: str | None = None,
+    ) -> None:
         self.settings = settings
         self.taxonomy = taxonomy
         self.device: Runtime = runtime(settings.run)
@@ -185,6 +202,7 @@ class Trainer:
             self.device.world,
             note=self.hooks.note,
             progress=self.hooks.cache,
+            label_set=label_set,
         )
         self.model = self._build_model()
         self.optimizer = build_optimizer(self.model, settings.optimizer, self.device.device)
@@ -248,7 +266,6 @@ class Trainer:
         step = first
         with ExitStack() as stack:
             stack.enter_context(self._signals())
-            stack.enter_context(explain_memory(self.data.plan.batch_size, self.settings.run.accumulate))
             journal = Journal(run, first) if self.device.first else None
             if journal is not None:
                 stack.callback(journal.close)

@@ -75,6 +75,7 @@ def load_train_data(
     note: Note,
     progress: Progress | None = None,
     pixels: bool = True,
+    label_set: str | None = None,
 ) -> TrainData:
     """Select the records, open their pixels and plan the batches.
 
@@ -88,6 +89,8 @@ def load_train_data(
         Takes what a person should know: what was left out, a batch that shrank, dimensions without labels.
     pixels : bool
         False for a dry run: the cache is not built and unreadable frames are not known.
+    label_set : str, optional
+        Labels to train on; default: those that the settings name, else the current ones.
 
     Raises
     ------
@@ -95,7 +98,7 @@ def load_train_data(
         Nothing to train on, too few subjects, labels of another taxonomy, damaged shards.
     """
     chosen = settings.data
-    label_set = chosen.labels or dataset.annotations.current()
+    label_set = label_set or chosen.labels or dataset.annotations.current()
     records = load_records(dataset, taxonomy, chosen.split, modes=chosen.modes, set_name=label_set)
     cache = open_cache(dataset, chosen.image_size or size, chosen.cache, progress) if pixels else None
     if cache is not None:

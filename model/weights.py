@@ -160,10 +160,12 @@ def _fit(towers: Towers, state: State) -> None:
     clip = towers.clip
     if "logit_scale" in state:
         state["logit_scale"] = state["logit_scale"].reshape(clip.logit_scale.shape).float()
-    if "visual.positional_embedding" in state:
-        resize_pos_embed(state, clip)
-    if "text.positional_embedding" in state:
-        resize_text_pos_embed(state, clip)
+    wanted = clip.state_dict()
+    for tower, resize in (("visual", resize_pos_embed), ("text", resize_text_pos_embed)):
+        name = f"{tower}.positional_embedding"
+        # Another width is another architecture: the strict load names the difference.
+        if name in state and name in wanted and state[name].shape[-1] == wanted[name].shape[-1]:
+            resize(state, clip)
     state.pop("logit_bias", None)
 
 

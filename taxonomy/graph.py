@@ -136,7 +136,7 @@ def pack_columns(taxonomy: Taxonomy, table: pa.Table, *, unknown: Unknown = "err
 def _unknown_label(taxonomy: Taxonomy, dimension: str, label: object) -> ContentError:
     return ContentError(
         f"label {label!r} is not in dimension '{dimension}' of taxonomy {taxonomy.set_name}: "
-        "the records come from another taxonomy; annotate again with this one"
+        "the records come from another taxonomy; label them again with `usds annotate --taxonomy FILE`"
     )
 
 
