@@ -111,7 +111,7 @@ def from_shards(dataset: Dataset, names: list[str], size: int, settings: Any) ->
 def make_dataset(root: Path, frames: int) -> Dataset:
     """Phantoms at the size of a real frame, one a subject and all on the training side."""
     spec = phantom_data.PhantomSettings(subjects=frames, frames_per_subject=1, side=NATIVE, train_share=1.0)
-    return phantom_data.write_dataset(root, spec, seed=0)
+    return phantom_data.write_dataset(root, spec)
 
 
 if __name__ == "__main__":
