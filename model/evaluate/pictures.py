@@ -48,7 +48,10 @@ def write_pictures(evaluation: Evaluation, folder: Path, *, examples: int = 4, s
 
 
 def retrieval_examples(evaluation: Evaluation, n: int, shown: int) -> list[Example]:
-    """Text queries, drawn with a fixed seed among the distinct captions, with their nearest frames."""
+    """Text queries, drawn with a fixed seed among the distinct captions, with their nearest frames.
+
+    Of each case the nearest frame is shown: frames of a clip look alike.
+    """
     records = evaluation.records
     _, first = np.unique(records.captions, return_index=True)
     rng = np.random.default_rng(0)
@@ -56,12 +59,14 @@ def retrieval_examples(evaluation: Evaluation, n: int, shown: int) -> list[Examp
     examples: list[Example] = []
     for row in queries:
         scores = evaluation.image @ evaluation.text[row]
-        best = np.argsort(-scores, kind="stable")[:shown]
+        ranked = np.argsort(-scores, kind="stable")
+        _, nearest = np.unique(records.subjects[ranked], return_index=True)
+        best = ranked[np.sort(nearest)[:shown]]
         examples.append(
             Example(
                 records.texts[int(row)],
                 [evaluation.cache.image(records.frame_ids[int(i)]) for i in best],
-                [f"{scores[i]:.2f} {records.texts[int(i)][:28]}" for i in best],
+                [f"{scores[i]:.2f}  {records.texts[int(i)]}" for i in best],
                 [bool(records.captions[i] == records.captions[row]) for i in best],
             )
         )

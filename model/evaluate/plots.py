@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from usds.schemas.files import atomic_path
 __all__ = ["Example", "plot_accuracy", "plot_confusion", "plot_examples", "write_page"]
 
 _MOST_LABELS = 30
+_MOST_COUNTED = 15  # labels up to which the cells of a confusion matrix hold their counts
+_CELL, _ROW = 2.1, 3.0  # inches of a retrieved picture with its note, and of a row with its query
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +53,10 @@ def _save(figure: Figure, path: Path) -> Path:
     return path
 
 
+def _title(dimension: str) -> str:
+    return dimension.replace("_", " ")
+
+
 def plot_accuracy(results: Sequence[AttributeResult], path: Path) -> Path | None:
     """Accuracy of each judged dimension with its interval, beside the majority baseline."""
     judged = [r for r in results if r.n]
@@ -70,9 +77,15 @@ def plot_accuracy(results: Sequence[AttributeResult], path: Path) -> Path | None
             capsize=3,
         )
         if result.majority is not None:
-            panel.plot(result.majority, row, "|", color="black", markersize=14)
-    panel.set_yticks(range(len(judged)), [f"{r.dimension} (n={r.n})" for r in reversed(judged)])
-    panel.set(xlim=(0, 1.02), xlabel="zero-shot accuracy, 95 % interval by case;  | = majority label")
+            panel.plot(
+                result.majority, row, "D", color="tab:orange", markersize=6, fillstyle="none", zorder=3
+            )
+    panel.plot([], [], "o-", color="tab:blue", label="accuracy, 95 % interval by case")
+    panel.plot([], [], "D", color="tab:orange", fillstyle="none", label="majority label of the training side")
+    panel.set_yticks(range(len(judged)), [f"{_title(r.dimension)} (n={r.n})" for r in reversed(judged)])
+    panel.set(xlim=(-0.02, 1.02), xlabel="zero-shot accuracy")
+    panel.grid(axis="x", color="0.9")
+    figure.legend(loc="outside upper right", ncols=2, frameon=False, fontsize=8)
     return _save(figure, path)
 
 
@@ -94,8 +107,12 @@ def plot_confusion(result: AttributeResult, path: Path) -> Path | None:
     panel.set_yticks(
         range(len(names)), [f"{n} ({int(part[i].sum())})" for i, n in enumerate(names)], fontsize=8
     )
-    panel.set(title=result.dimension, xlabel="predicted", ylabel="gold (n)")
-    figure.colorbar(picture, shrink=0.7)
+    if len(names) <= _MOST_COUNTED:
+        for i, j in zip(*np.nonzero(part), strict=True):
+            colour = "white" if share[i, j] > 0.5 else "black"
+            panel.text(j, i, str(int(part[i, j])), ha="center", va="center", fontsize=8, color=colour)
+    panel.set(title=_title(result.dimension), xlabel="predicted", ylabel="gold (n)")
+    figure.colorbar(picture, shrink=0.7, label="share of the gold label")
     return _save(figure, path)
 
 
@@ -104,23 +121,30 @@ def plot_examples(examples: Sequence[Example], path: Path) -> Path | None:
     if not examples:
         return None
     width = max(len(example.images) for example in examples)
-    figure = Figure(figsize=(1.9 * width, 2.5 * len(examples)), layout="constrained")
-    grid: Any = figure.subplots(len(examples), width, squeeze=False)
-    for line, example in zip(grid, examples, strict=True):
-        for place, panel in enumerate(line):
+    figure = Figure(figsize=(_CELL * width, _ROW * len(examples)))
+    for line, example in enumerate(examples):
+        top = 1 - line / len(examples)
+        query = textwrap.fill(example.query, 24 * width, max_lines=2, placeholder=" ...")
+        figure.text(0.01, top - 0.06 / len(examples), query, fontsize=9, weight="bold", va="top")
+        for place, image in enumerate(example.images):
+            # Below two lines of query, above two lines of note; the same square for every picture.
+            box = (
+                (place + 0.06) / width,
+                1 - (line + 0.84) / len(examples),
+                0.88 / width,
+                0.64 / len(examples),
+            )
+            panel: Any = figure.add_axes(box)
+            panel.imshow(image)
             panel.set_xticks([])
             panel.set_yticks([])
-            if place >= len(example.images):
-                panel.axis("off")
-                continue
-            panel.imshow(example.images[place])
-            panel.set_xlabel(example.notes[place], fontsize=7)
+            note = textwrap.fill(example.notes[place], 30, max_lines=2, placeholder=" ...")
+            panel.set_xlabel(note, fontsize=7)
             for edge in panel.spines.values():
                 edge.set(
                     color="tab:green" if example.hits[place] else "0.7",
                     linewidth=3 if example.hits[place] else 1,
                 )
-        line[0].set_title(example.query[:110], fontsize=8, loc="left")
     return _save(figure, path)
 
 
