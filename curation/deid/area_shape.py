@@ -29,6 +29,8 @@ _STRIP = 5
 _STRIP_SHARE = 0.4
 _MIN_SIDE = 24
 _ARC_POINTS = 48
+_SMALL, _SLACK = 0.05, 0.02
+"""A piece smaller than this share of the other, as of a button, must not make the common fit worse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,8 +262,13 @@ def _belong(a: Mask, b: Mask) -> bool:
     beside = max(xa, xb) - min(xa + wa, xb + wb)
     if beside > 0.05 * _width(a, b):
         return False
-    both = a | b
-    return fit_shape(both).shape != "hull"
+    both = fit_shape(a | b)
+    if both.shape == "hull":
+        return False
+    small, large = sorted((a, b), key=lambda part: int(part.sum()))
+    if small.sum() >= _SMALL * large.sum():
+        return True
+    return both.score >= fit_shape(large).score - _SLACK
 
 
 def _width(a: Mask, b: Mask) -> int:
