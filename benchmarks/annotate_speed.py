@@ -53,8 +53,12 @@ def stages(extractor: Extractor, texts: Sequence[str]) -> dict[str, Work]:
     normals = [normalise(text) for text in texts]
     tokens = [tokenise(normal) for normal in normals]
     contexts = [Context(n.text, t) for n, t in zip(normals, tokens, strict=True)]
-    unknown = [[word for word in t.words if word not in extractor.known] for t in tokens]
-    hits = [extractor.lexicon.scan(t.words, c) for t, c in zip(tokens, contexts, strict=True)]
+    table, known = extractor.lexicon.table, extractor.lexicon.known
+    unknown = [[word for word in t.words if word not in known] for t in tokens]
+    hits = [
+        extractor.lexicon.scan(t.words, list(map(table.get, t.words)), c)
+        for t, c in zip(tokens, contexts, strict=True)
+    ]
     rules = extractor.book.compounds
 
     def gate() -> None:
@@ -74,7 +78,8 @@ def stages(extractor: Extractor, texts: Sequence[str]) -> dict[str, Work]:
         "tokenise": lambda: [tokenise(normal) for normal in normals],
         "gate": gate,
         "find phrases": lambda: [
-            extractor.lexicon.scan(t.words, c) for t, c in zip(tokens, contexts, strict=True)
+            extractor.lexicon.scan(t.words, list(map(table.get, t.words)), c)
+            for t, c in zip(tokens, contexts, strict=True)
         ],
         "spelling": spell,
         "assertion": sweep,

@@ -17,10 +17,12 @@ _YOUNGER = re.compile(
     r"\b(?:\d{1,3}|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|few)[ -]{0,3}"
     r"(?:days?|weeks?|months?|mo|hours?)[ -]{0,3}(?:old\b|of[ -]age\b|of[ -]life\b)"
 )
+_YOUNGER_UNIT = re.compile(r"day|week|mo(?:nth)?s?[ -]{0,3}o|hour|month")
 _NUMBERS: list[str] = [
     *("one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
     *("ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen"),
 ]
+_NUMBER_WORDS = frozenset(_NUMBERS)
 _WORDS = re.compile(rf"\b({'|'.join(_NUMBERS)})[ -]{{1,3}}years?[ -]{{0,3}}old\b")
 # No text gives an age in numbers without one of these tokens; the last are "years old" without its spaces.
 _UNITS = ["year", "yr", "y", "day", "week", "month", "mo", "hour"]
@@ -73,8 +75,9 @@ class AgeRule:
         if not _AGE_WORDS.isdisjoint(context.tokens.words) and speaks_of_age(lower):
             for match in _YEARS.finditer(lower):
                 ages.append(int(match.group(1) or match.group(2) or match.group(3)))
-            ages.extend(_NUMBERS.index(match.group(1)) + 1 for match in _WORDS.finditer(lower))
-            baby = _YOUNGER.search(lower) is not None
+            if not _NUMBER_WORDS.isdisjoint(context.tokens.words):
+                ages.extend(_NUMBERS.index(match.group(1)) + 1 for match in _WORDS.finditer(lower))
+            baby = _YOUNGER_UNIT.search(lower) is not None and _YOUNGER.search(lower) is not None
         if (ages or baby) and self.species.found_in(context):
             ages, baby = [], False  # a dog of eight years is no child
         if not ages and not baby:

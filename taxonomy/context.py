@@ -68,17 +68,21 @@ class Context:
         if self.shouting:
             return True
         found = self.text[self.tokens.starts[first] : self.tokens.ends[last - 1]]
-        return found == written or "".join(filter(str.isalnum, found)) == "".join(
-            filter(str.isalnum, written)
-        )
+        if found == written or (found.isalnum() and written.isalnum()):
+            return found == written
+        return "".join(filter(str.isalnum, found)) == "".join(filter(str.isalnum, written))
 
     def allows(self, form: Form, first: int, last: int) -> bool:
         """Whether the conditions of a form hold here."""
         if form.case and not self.case_matches(first, last, form.text):
             return False
-        if form.block and any(self.has(phrase) for phrase in form.block):
-            return False
-        return not form.require or any(self._elsewhere(phrase, first, last) for phrase in form.require)
+        for phrase in form.block:
+            if self._count(phrase):
+                return False
+        for phrase in form.require:
+            if self._count(phrase) and self._elsewhere(phrase, first, last):
+                return True
+        return not form.require
 
     def _elsewhere(self, phrase: str, first: int, last: int) -> bool:
         """A required phrase must stand outside the form itself."""

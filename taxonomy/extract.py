@@ -177,11 +177,8 @@ class Extractor:
         self.taxonomy = taxonomy
         self.lexicon = Lexicon(taxonomy, language)
         self.book = RuleBook(taxonomy)
-        self.known = frozenset(
-            self.lexicon.vocabulary() | language.known_words | set(language.gate["function_words"])
-        )
-        self.gate = Gate(language, self.known)
-        self.speller = Speller(taxonomy, self.known)
+        self.gate = Gate(language, self.lexicon.known)
+        self.speller = Speller(taxonomy, self.lexicon.known)
         self.confidence = method_confidence()
         self.codes = {key: self._code(key) for key in self.book.labels}
         pediatric = taxonomy.document.pediatric
@@ -213,12 +210,13 @@ class Extractor:
         normal = normalise(text)
         tokens = tokenise(normal)
         words = tokens.words
-        unknown = [word for word in words if word not in self.known]
+        nodes = list(map(self.lexicon.table.get, words))
+        unknown = [word for word, node in zip(words, nodes, strict=True) if node is None]
         reason = self.gate.check(normal, words, unknown, self.speller.lookup)
         if reason is not None:
             return Extraction({}, {}, {}, reason)
         context = Context(normal.text, tokens)
-        hits = self.lexicon.scan(words, context)
+        hits = self.lexicon.scan(words, nodes, context)
         if unknown:
             hits = self.speller.correct(words, unknown, hits)
         reason = self.gate.check_hits(hits, words, notable=context.notable)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import islice
 
 from usds.taxonomy.context import phrase_tokens
 from usds.taxonomy.lexicon import Hit, Language
@@ -14,11 +15,9 @@ __all__ = ["Gate"]
 _LONG_CLUSTER = re.compile(r"[bcdfghjklmnpqrstvwxz]{5,}")
 _NO_LETTER = re.compile(r"[\W\d_]+")
 _LATIN = re.compile(r"[a-zà-öø-ÿāăąćčďđęěğīıłńňőřśşšťůűźżž]+")
-_CODE_SIGNS = ("{", "()", "def ", "function", "#include", "import ", "<", "SELECT", "console", "=>", "http")
-# No text is code without one of these tokens, or "()".
-_CODE_WORDS = frozenset(
-    ["{", "[", "<", "=", "#", "def", "function", "import", "from", "select", "console", "http", "https"]
-)
+# No text is code without one of these tokens, or one of these at its beginning, or "()".
+_CODE_WORDS = frozenset(["{", "<", ">", "#", "def", "function", "import", "select", "console"])
+_CODE_STARTS = frozenset(["[", "http", "https"])
 _CODE = re.compile(
     r"\bdef \w+\(|\bfunction \w+\(|\bfunction\(|#include\b|^\s*(?:import|from) \w+(?: import| as|$)"
     r"|</?(?:html|body|div|script|xml|table)\b|\bSELECT\b.+\bFROM\b|\bconsole\.log|=>|\w\(\)\s*[{;:]"
@@ -65,16 +64,17 @@ class Gate:
         if len(words) > _SAMPLE:
             words = words[:_SAMPLE]
             unknown = [word for word in words if word not in self.known]
-        n_words = sum(map(str.isalpha, words))
+        n_odd = sum(map(str.isalpha, unknown))
+        enough = max(1, -(-n_odd * 10 // 3))  # words of which seven in ten are then known
+        n_words = len(list(islice(filter(str.isalpha, words), enough)))
         if not n_words or _is_code(text.text, words):
             return "empty" if not text.text.strip() else "garbage"
-        if not text.lower.isascii() and _foreign_script(text.lower[:20_000]):
+        if not text.text.isascii() and _foreign_script(text.lower[:20_000]):
             return "not_english"
-        n_known = n_words - sum(map(str.isalpha, unknown))
-        if n_known * 10 >= n_words * 7:
-            one_word = n_words > 5 and words[0] == words[-1] and len(set(words)) == 1
+        if n_words >= enough:
+            one_word = len(words) > 5 and words[0] == words[-1] and len(set(words)) == 1
             return "garbage" if one_word else None
-        return self._stranger(text, list(filter(str.isalpha, words)), n_known, correct)
+        return self._stranger(text, list(filter(str.isalpha, words)), n_words - n_odd, correct)
 
     def _stranger(
         self, text: Normalised, words: list[str], n_known: int, correct: Callable[[str], str | None]
@@ -112,7 +112,10 @@ class Gate:
         `notable` says that one of them is such a phrase.
         """
         if not notable:
-            return None if any(map(_of_the_field, hits)) else self._no_caption(words)
+            for hit in hits:
+                if hit.labels or "ultrasound" in hit.mark.cues:
+                    return None
+            return self._no_caption(words)
         first_other = -1
         ultrasound = -1
         reference = False
@@ -147,20 +150,15 @@ class Gate:
         return None if labelled else "no_findings"
 
 
-def _of_the_field(hit: Hit) -> bool:
-    return bool(hit.labels) or "ultrasound" in hit.mark.cues
-
-
 def _foreign_script(lower: str) -> bool:
     letters = _NO_LETTER.sub("", lower)
     return len(_LATIN.sub("", letters)) * 10 > len(letters) * 3
 
 
 def _is_code(text: str, words: list[str]) -> bool:
-    if _CODE_WORDS.isdisjoint(words) and "()" not in text:
+    if words[0] not in _CODE_STARTS and _CODE_WORDS.isdisjoint(words) and "()" not in text:
         return False
-    head = text[:_HEAD]
-    return any(sign in head for sign in _CODE_SIGNS) and _CODE.search(head) is not None
+    return _CODE.search(text[:_HEAD]) is not None
 
 
 def _unpronounceable(word: str) -> bool:

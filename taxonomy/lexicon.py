@@ -111,6 +111,13 @@ class Lexicon:
         Source of labels, compounds, words of normality.
     language : Language
         Source of cues.
+
+    Attributes
+    ----------
+    known : frozenset of str
+        Every word of a phrase or of the language: what is not here may be misspelt or foreign.
+    table : dict
+        Known word -> the node of the phrases that begin with it, or () where none does.
     """
 
     def __init__(self, taxonomy: Taxonomy, language: Language) -> None:
@@ -140,6 +147,10 @@ class Lexicon:
                     mark.case = text
         self._nest_implied()
         self._settle()
+        self.known = frozenset(
+            self.vocabulary() | language.known_words | set(language.gate["function_words"])
+        )
+        self.table: dict[str, Node] = dict.fromkeys(self.known, ()) | self.root
 
     def _add_labels(self, taxonomy: Taxonomy) -> None:
         for dimension, label, form in taxonomy.forms():
@@ -262,13 +273,13 @@ class Lexicon:
                 stack.extend(children.values())
         return words
 
-    def scan(self, words: list[str], context: Context) -> list[Hit]:
+    def scan(self, words: list[str], nodes: list[Node], context: Context) -> list[Hit]:
         """Longest phrases from left to right; phrases whose conditions fail give way to shorter ones.
 
         Parameters
         ----------
-        words : list of str
-            Lower-case tokens.
+        words, nodes : list
+            Lower-case tokens, and what `table` says of each, or None.
         context : Context
             Answers the conditions of conditional forms.
         """
@@ -276,8 +287,8 @@ class Lexicon:
         new = object.__new__
         size = len(words)
         skip_to = 0
-        for i, first in enumerate(map(self.root.get, words)):
-            if first is None or i < skip_to:
+        for i, first in enumerate(nodes):
+            if not first or i < skip_to:
                 continue
             mark, children = first
             last = j = i + 1

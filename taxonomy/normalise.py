@@ -32,7 +32,8 @@ _SAME_LENGTH = {
 # A word of letters, one sign, a number, or a blank line; hyphens and apostrophes join and are not tokens.
 _BREAK = r"\n[ \t\r\f\v]*(?:\n|[•*-])\s*"
 _PLAIN = re.compile(rf"([a-z]++|[^a-z0-9_\s'\-]|[0-9]++(?:[.,][0-9]++)*+|_++|{_BREAK})")
-_TOKEN = re.compile(rf"((?!(?<=')s\b)[^\W\d_]+|[^\w\s'\-]|\d+(?:[.,]\d+)*|_+|{_BREAK})")
+_LETTERS = r"(?<!')[a-z]++(?![^\W\d_])|(?!(?<=')s\b)[^\W\d_]++"
+_TOKEN = re.compile(rf"({_LETTERS}|[^\w\s'\-]|\d++(?:[.,]\d++)*+|_++|{_BREAK})")
 # Characters beyond ASCII, with the letter before them that they may change.
 _MARKED = re.compile(r"[\x00-\x7f]?[^\x00-\x7f]+")
 # Two words that lost the space between them: "imageRed", "atriumAbbreviations".
