@@ -129,7 +129,7 @@ class TextDetector:
         for box in unsure[: self.settings.readings]:
             text, score, turned = self._read_any_way(view.image[box.y0 : box.y1, box.x0 : box.x1])
             letters = sum(char.isalnum() for char in text)
-            trusted = max(self.settings.read_score, _TURNED_SCORE if turned else 0.0)
+            trusted = max(self.settings.read_score, view.trust, _TURNED_SCORE if turned else 0.0)
             if score >= trusted and letters >= (1 if box.score >= self.settings.sure else 2):
                 kept.append(box)
         return [box.moved(x, y) for box in kept]

@@ -16,6 +16,8 @@ _REACH = 48
 """Pixels around flow colours in which their views are searched."""
 _ALIKE = 2
 """Grey levels by which neighbours in one letter may differ."""
+_EVEN_TRUST = 0.7
+_DARK, _EVEN, _EVEN_SHARE = 8, 100, 0.4
 _STROKE = 15
 """Window of the top-hat in pixels: wider than a letter stroke."""
 
@@ -32,12 +34,15 @@ class View:
         Share of the full enlargement at which it is searched.
     at : (x, y)
         Where its upper left corner lies in the picture.
+    trust : float
+        Least score of a reading that confirms a box of this view: some renditions invent letters.
     """
 
     name: str
     image: RGB
     zoom: float = 1.0
     at: tuple[int, int] = (0, 0)
+    trust: float = 0.0
 
 
 def carries_colour(rgb: RGB, mask: NDArray[np.uint8] | None = None) -> bool:
@@ -67,8 +72,11 @@ def views(rgb: RGB, *, color: bool, quick: bool = False) -> list[View]:
     flow = _around_flow(rgb) if color else None
     if not quick or flow is not None:
         found.append(View("tophat", _three(_tophat(grey)), 0.6))
-    if not quick:
-        found.append(View("even", _three(_even(grey)), 0.5))
+    if not quick and (grey > _DARK).any():
+        even = _even(grey)
+        # An enlarged or smoothed picture is even all over: there the view tells nothing.
+        if (even[grey > _DARK] >= _EVEN).mean() <= _EVEN_SHARE:
+            found.append(View("even", _three(even), 0.5, trust=_EVEN_TRUST))
     if flow is not None:
         rows, columns = flow
         at = (columns.start, rows.start)
