@@ -16,6 +16,9 @@ from usds.schemas.errors import ContentError
 
 __all__ = ["Source", "TaxonomyError", "read_source"]
 
+LARGEST = 4 << 20  # bytes of a taxonomy file; the bundled one has 0.2 MB
+_DEEPEST = 40  # levels of nesting
+_MOST = 500_000  # values, anchors unfolded
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -87,13 +90,17 @@ def read_source(path: Path, name: str | None = None) -> Source:
     """
     file = name or str(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as opened:
+            raw = opened.read(LARGEST + 1)
+        text = raw[:LARGEST].decode("utf-8")
     except OSError as error:
         raise TaxonomyError(
             f"cannot be read ({error.strerror}); name an existing YAML file", file=file
         ) from error
     except UnicodeDecodeError as error:
         raise TaxonomyError(f"is not UTF-8 text (byte {error.start}); save it as UTF-8", file=file) from error
+    if len(raw) > LARGEST:
+        raise TaxonomyError(f"is larger than {LARGEST >> 20} MB: this is no taxonomy file", file=file)
     return parse_source(text, file)
 
 
@@ -126,6 +133,11 @@ def _index(
     while stack:
         node, path = stack.pop()
         lines.setdefault(path, node.start_mark.line + 1)
+        if len(path) > _DEEPEST or len(lines) > _MOST:
+            what = "is nested too deeply" if len(path) > _DEEPEST else "repeats itself without end"
+            raise TaxonomyError(
+                f"what stands here {what}; write it out without anchors", file=file, line=lines[path[:1]]
+            )
         if isinstance(node, yaml.MappingNode):
             for key, value in node.value:
                 child = (*path, str(key.value))

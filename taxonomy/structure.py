@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from pydantic import ValidationError
 
+from usds.schemas.tables import RESERVED_COLUMNS
 from usds.taxonomy.document import Document
 from usds.taxonomy.source import Source, TaxonomyError
 from usds.taxonomy.udt import expand
@@ -36,8 +37,7 @@ def check_document(source: Source) -> Document:
 
 
 def _shape_error(source: Source, error: ValidationError) -> TaxonomyError:
-    # A misspelt key is also a missing one: the unknown name says more.
-    first = min(error.errors(), key=lambda e: (e["type"] == "missing", source.line(e["loc"]) or 0))
+    first = min(error.errors(), key=lambda e: _telling(e["type"], e["loc"], source))
     path: Path = first["loc"]
     where = ".".join(str(part) for part in path)
     kind = first["type"]
@@ -47,8 +47,35 @@ def _shape_error(source: Source, error: ValidationError) -> TaxonomyError:
         return source.error(f"the key '{path[-1]}' is missing", path[:-1])
     if kind == "too_short":
         return source.error(f"'{path[-1]}' is empty: it needs at least one entry", path)
-    got = type(first["input"]).__name__
-    return source.error(f"'{where}' has a wrong value of type {got}: {first['msg']}", path)
+    name = next((str(part) for part in reversed(path) if isinstance(part, str)), where)
+    return source.error(f"'{name}' {_wanted(kind, first['input'], first['msg'])}", path)
+
+
+def _wanted(kind: str, value: object, message: str) -> str:
+    """What a value should have been, in words of a YAML file."""
+    got = repr(value) if isinstance(value, (str, int, float)) else f"a {type(value).__name__}"
+    if isinstance(value, bool):
+        return f"holds {value!s}, as YAML reads a bare yes, no, on or off: put the word in quotes"
+    if kind == "string_type" and isinstance(value, (int, float)):
+        return f"must be text, not the number {value}: put it in quotes"
+    if kind == "tuple_type":
+        return (
+            f"must be a list, not {got}: write [{value}]"
+            if isinstance(value, str)
+            else f"must be a list, not {got}"
+        )
+    if kind == "string_pattern_mismatch":
+        pattern = message.partition("pattern ")[2]
+        return f"is {got}: use letters, digits and _ (pattern {pattern})"
+    return f"is {got}: {message.replace('Input should be', 'it should be')}"
+
+
+def _telling(kind: str, path: Path, source: Source) -> tuple[int, int, int]:
+    """Order of errors: a misspelt key is also a missing one, a list with a wrong entry also counts as too
+    short.
+    """
+    weak = {"missing": 1, "too_short": 2}.get(kind, 0)
+    return weak, -len(path) if kind == "too_short" else 0, source.line(path) or 0
 
 
 def _nearest(key: str, path: Path) -> str:
@@ -73,6 +100,9 @@ def _problems(document: Document) -> Iterator[tuple[str, Path]]:
 def _duplicate_names(document: Document) -> Iterator[tuple[str, Path]]:
     seen_dimensions: set[str] = set()
     for i, dimension in enumerate(document.dimensions):
+        if dimension.name in RESERVED_COLUMNS:
+            text = f"dimension '{dimension.name}' is called like a column of every label table; rename it"
+            yield text, ("dimensions", i, "name")
         if dimension.name in seen_dimensions:
             yield f"dimension '{dimension.name}' stands twice", ("dimensions", i, "name")
         seen_dimensions.add(dimension.name)

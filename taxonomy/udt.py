@@ -24,6 +24,8 @@ __all__ = [
     "load_taxonomy",
 ]
 
+_MOST_FORMS = 20_000  # that one pattern may stand for
+
 # Group of a form in the file -> extraction method that its evidence carries.
 METHODS: Mapping[str, str] = {
     "name": "exact",
@@ -297,6 +299,10 @@ def expand(pattern: str) -> list[str]:
     return list(dict.fromkeys(" ".join(text.split()) for text in texts))
 
 
+def _short(pattern: str) -> str:
+    return pattern if len(pattern) <= 60 else pattern[:57] + "..."
+
+
 def _alternatives(pattern: str, at: int, closing: str = "") -> tuple[list[str], int]:
     """Texts of the alternatives from `at` to the closing bracket (or the end)."""
     done: list[str] = []
@@ -309,6 +315,8 @@ def _alternatives(pattern: str, at: int, closing: str = "") -> tuple[list[str], 
             if at >= len(pattern) or pattern[at] != close:
                 raise ValueError(f"'{char}' is not closed in '{pattern}'")
             options = inner if char == "{" else ["", *inner]
+            if len(current) * len(options) + len(done) > _MOST_FORMS:
+                raise ValueError(f"'{_short(pattern)}' stands for more than {_MOST_FORMS:,} forms")
             current = [left + right for left in current for right in options]
         elif char == "|" and closing:
             done += current

@@ -67,7 +67,7 @@ def test_expand_nests():
     ("old", "new", "message"),
     [
         ("id: mine", "id: [mine", r"mine\.yaml, line \d+: not valid YAML"),
-        ('version: "1"', "version: 1", r"line 2: 'version' has a wrong value of type int"),
+        ('version: "1"', "version: 1", r"line 2: 'version' must be text, not the number 1: put it in quotes"),
         (
             "      - name: Neck",
             "      - name: Neck\n      - name: Neck",
@@ -93,6 +93,49 @@ def test_bad_file_is_refused_with_its_line(old, new, message):
     assert old in SMALL
     with pytest.raises(TaxonomyError, match=message):
         build(SMALL.replace(old, new, 1))
+
+
+ONE = """id: one
+version: "1"
+dimensions:
+  - name: organ
+    title: Organ
+    role: site
+    labels:
+      - name: Liver
+        synonyms: [liver]
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("role: site", "role: place", r"line 6: 'role' is 'place': it should be 'system', 'site'"),
+        ("[liver]", "liver", r"line 9: 'synonyms' must be a list, not 'liver': write \[liver\]"),
+        ("[liver]", "[no]", r"line 9: 'synonyms' holds False.*put the word in quotes"),
+        ("synonyms", "synonims", r"line 9: unknown key 'synonims'; did you mean 'synonyms'"),
+        ("name: organ", "name: Organ", r"line 4: 'name' is 'Organ': use letters"),
+        ("name: organ", "name: frame_id", r"line 4: dimension 'frame_id' is called like a column"),
+        ("[liver]", "['" + "{a|b}" * 25 + "']", r"line 9: bad surface form: .* more than 20,000 forms"),
+        ("[liver]", "&a [*a]", r"line 3: what stands here is nested too deeply"),
+    ],
+    ids=["role", "list", "truth", "key", "name", "reserved", "explosion", "loop"],
+)
+def test_the_only_dimension_is_blamed_for_what_is_wrong_in_it(old, new, message):
+    with pytest.raises(TaxonomyError, match=message):
+        build(ONE.replace(old, new, 1))
+
+
+def test_anchors_that_multiply_are_refused():
+    lists = "".join(f"x{i}: &x{i} [{', '.join([f'*x{i - 1}'] * 9) if i else 'y'}]\n" for i in range(9))
+    with pytest.raises(TaxonomyError, match="repeats itself without end"):
+        build(lists + ONE)
+
+
+def test_a_huge_file_is_refused(tmp_path):
+    (tmp_path / "huge.yaml").write_text(ONE + "# " + "x" * (5 << 20))
+    with pytest.raises(TaxonomyError, match=r"huge\.yaml: is larger than 4 MB"):
+        load_taxonomy(tmp_path / "huge.yaml")
 
 
 def test_cycle_of_parents_is_refused():
