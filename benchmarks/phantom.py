@@ -68,7 +68,7 @@ def run_missing(
     dataset = prepare(options.out, spec)
     size = {"subjects": spec.subjects, "steps": options.steps, "data_seed": spec.seed}
     results = options.out / "results.jsonl"
-    for seed in fixed["seeds"][: options.seeds]:
+    for seed in [*fixed["seeds"], *fixed["more_seeds"]][: options.seeds]:
         for arm in options.arms.split(","):
             if any((row["arm"], row["seed"]) == (arm, seed) for row in read_rows(results, size)):
                 continue
@@ -108,7 +108,8 @@ def one_run(
         "schedule": {"epochs": 1000, "max_steps": options.steps},
         "run": {"seed": seed},
     }
-    settings = build_settings(merge(merge(fixed["base"], fixed["arms"][arm]), shared))
+    changes = {**fixed["arms"], **fixed["tried"]}[arm]
+    settings = build_settings(merge(merge(fixed["base"], changes), shared))
     start = time.process_time()
     result = train(dataset, dataset_taxonomy(dataset), settings, options.out / "runs" / f"{arm}-{seed}")
     seconds = time.process_time() - start
