@@ -9,12 +9,17 @@ from typing import Final
 import pyarrow.parquet as pq
 
 from usds.curation.audit_types import Finding
+from usds.schemas import tables
 from usds.schemas.dataset import CROISSANT, INFO, LOCK, Dataset
 from usds.schemas.shards import manifest_path
 
 __all__ = ["check_files", "image_metadata"]
 
 _OWN: Final = (INFO, LOCK, CROISSANT, "audit.json", "annotations/CURRENT.json")
+_TABLES: Final = {
+    "images": tables.IMAGES, "frames": tables.FRAMES, "captions": tables.CAPTIONS, "sources": tables.SOURCES,
+    "evidence": tables.EVIDENCE, "splits": tables.SPLITS, "corrections": tables.CORRECTIONS,
+}  # fmt: skip
 _METADATA: Final = frozenset({b"ARROW:schema"})
 # ITU-T T.81 table B.1: frame headers, tables, scan, restart; APP0 (JFIF) and APP14 (Adobe) say how to decode.
 _JPEG_ALLOWED: Final = frozenset({0xC4, 0xDB, 0xDD, 0xE0, 0xEE, 0xC0, 0xC1, 0xC2})
@@ -36,8 +41,17 @@ def check_files(dataset: Dataset) -> tuple[int, list[Finding]]:
             folder = path.parent.relative_to(dataset.root).as_posix()
             findings.append(Finding("unknown_file", f"{folder}/", f"*{path.suffix[:8]}"))
         elif path.suffix == ".parquet":
-            findings += _parquet_metadata(path, relative)
+            findings += _parquet_metadata(path, relative, _columns(dataset, relative))
     return count, findings
+
+
+def _columns(dataset: Dataset, relative: str) -> frozenset[str]:
+    """Columns that the table of a file may have: readers ask for these alone and would overlook others."""
+    table, *folders = relative.split("/")
+    if table == "annotations":
+        name = folders[0].removeprefix("set=")
+        return frozenset(dataset.annotations.read(name).schema.names)
+    return frozenset(_TABLES[table].names)
 
 
 def _known(dataset: Dataset) -> set[str]:
@@ -55,14 +69,19 @@ def _known(dataset: Dataset) -> set[str]:
     return known
 
 
-def _parquet_metadata(path: Path, relative: str) -> Iterator[Finding]:
+def _parquet_metadata(path: Path, relative: str, columns: frozenset[str]) -> Iterator[Finding]:
     try:
         with pq.ParquetFile(path) as shard:
             metadata = shard.metadata.metadata or {}
+            schema = shard.schema_arrow
             created = shard.metadata.created_by or ""
     except (OSError, ValueError):
         yield Finding("damaged_file", relative, "")
         return
+    # The name of a column that should not be there may itself be a name.
+    yield from (Finding("unknown_column", relative, "*") for name in schema.names if name not in columns)
+    if schema.metadata or any(field.metadata for field in schema):
+        yield Finding("file_metadata", relative, "schema entry")
     for key in metadata:
         if key not in _METADATA:
             yield Finding("file_metadata", relative, "footer entry")

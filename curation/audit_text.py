@@ -11,6 +11,7 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
 from usds.curation.audit_types import Finding, mask
+from usds.curation.audit_values import code_is_known, is_expected, looks_coded
 from usds.curation.croissant import croissant
 from usds.curation.deid.harvest import IdentifierIndex, Matcher
 from usds.curation.settings import IngestSettings
@@ -20,7 +21,8 @@ from usds.schemas.files import read_json
 __all__ = ["TextAuditor", "patterns_in"]
 
 _KEYED: Final = re.compile(r"[a-z2-7]{26}")
-_CODED: Final = re.compile(r"[A-Za-z0-9_ .,+()/<>=&%'-]{0,80}")
+_CODES: Final = "header_codes"
+_WORD: Final = re.compile(r"[_=.]+")
 _MARK: Final = re.compile(r"\[(REMOVED|DATE|AGE|[A-Z]+)\]")
 _HASH: Final = re.compile(r"[0-9a-f]{12,64}|[a-z2-7]{16,26}")
 _GENERATED: Final = re.compile(r"(?<![0-9A-Za-z])(?:[0-9a-f]{12}|[0-9a-f]{64}|[a-z2-7]{26})(?![0-9A-Za-z])")
@@ -86,7 +88,20 @@ class TextAuditor:
 
     def check(self) -> list[Finding]:
         """Findings in all tables and text files."""
-        return [*self._tables(), *self._captions(), *self._documents()]
+        return [*self._names(), *self._tables(), *self._captions(), *self._documents()]
+
+    def _names(self) -> Iterator[Finding]:
+        """Names of files and folders: splits, annotation sets and the rest of the dataset directory."""
+        root = self._dataset.root
+        for path in sorted(root.rglob("*")):
+            self.strings += 1
+            words = " ".join(word for word in _WORD.split(path.stem) if not _HASH.fullmatch(word))
+            folder = path.parent.relative_to(root).as_posix()
+            yield from self._strangers(f"name of a file or folder in {folder}/", words)
+            yield from (
+                Finding(klass, f"name of a file or folder in {folder}/", mask(found))
+                for klass, found in patterns_in(words)
+            )
 
     def _tables(self) -> Iterator[Finding]:
         sets = self._dataset.annotations
@@ -106,6 +121,7 @@ class TextAuditor:
 
     def _columns(self, table: str, batch: pa.RecordBatch, seen: set[tuple[str, str]]) -> Iterator[Finding]:
         """Distinct values of each column: a value that was judged once needs no second look."""
+        yield from self._codes(batch)
         for column in batch.schema.names:
             for value in _strings(batch.column(column)):
                 self.strings += 1
@@ -122,13 +138,21 @@ class TextAuditor:
             return
         if table.startswith("evidence") and column in ("surface", "cue"):
             yield from self._judge(place, value, self._all)
-        elif (
-            table in ("frames", "sources")
-            and column not in ("shard", "header_codes")
-            and not _CODED.fullmatch(value)
-        ):
+            return
+        expected = is_expected(table.split("/", maxsplit=1)[0], column, value)
+        if expected or column == _CODES:
+            return
+        if expected is False or (table in ("frames", "sources") and not looks_coded(value)):
             yield Finding("open_vocabulary", place, mask(value))
+        yield from self._strangers(place, value)
         yield from (Finding(klass, place, mask(found)) for klass, found in _patterns(column, value))
+
+    def _codes(self, batch: pa.RecordBatch) -> Iterator[Finding]:
+        """Codes of headers: the words beside them must be the standard's."""
+        column = batch.column(_CODES).flatten() if _CODES in batch.schema.names else pa.array([])
+        for code in column.to_pylist():
+            if not code_is_known(code):
+                yield Finding("open_vocabulary", f"frames.{_CODES}", mask(str(code["meaning"])))
 
     def _captions(self) -> Iterator[Finding]:
         for batch in _batches(self._dataset.arrow("captions")):
@@ -185,7 +209,7 @@ class TextAuditor:
 
 def _patterns(column: str, value: str) -> Iterator[tuple[str, str]]:
     """Patterns in a coded column; hashes and code values are long numbers by nature."""
-    if column in ("header_codes", "code", "phash", "shard", "surface", "cue"):
+    if column in ("code", "phash", "shard"):
         return
     yield from patterns_in(value)
 

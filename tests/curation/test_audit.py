@@ -18,6 +18,7 @@ from usds.curation.croissant import write_croissant
 from usds.curation.deid.harvest import IdentifierIndex
 from usds.curation.deid.identity import Ids
 from usds.curation.readers.base import Identifier
+from usds.curation.readers.lookup import known_code
 from usds.curation.settings import IngestSettings
 from usds.schemas.dataset import Dataset
 
@@ -106,6 +107,52 @@ def test_an_id_that_is_not_keyed_is_found(tmp_path):
 
 def test_free_text_in_a_coded_column_is_found(tmp_path):
     assert "open_vocabulary" in classes(make(tmp_path / "d", frame={"vendor": "Röntgenpraxis @ Ulm"}))
+
+
+@pytest.mark.parametrize("column", ["vendor", "transducer", "sex", "mode", "age_band", "subject_rule"])
+def test_a_name_in_a_column_of_closed_values_is_found(tmp_path, column):
+    assert "open_vocabulary" in classes(make(tmp_path / "d", frame={column: "Winterbottom"}))
+
+
+@pytest.mark.parametrize("column", ["quality", "verified_by", "media", "area_method"])
+def test_a_harvested_name_in_a_column_of_code_words_is_found(tmp_path, column):
+    assert "name" in classes(make(tmp_path / "d", frame={column: "winterbottom"}))
+
+
+def test_a_code_with_words_of_its_own_is_found(tmp_path):
+    codes = [{"scheme": "DCM", "value": "113100", "meaning": "seen by Winterbottom"}]
+    assert "open_vocabulary" in classes(make(tmp_path / "d", frame={"header_codes": codes}))
+    known = [dict(zip(("scheme", "value", "meaning"), known_code("SCT", "10200004"), strict=True))]
+    assert classes(make(tmp_path / "e", frame={"header_codes": known})) == set()
+
+
+def test_a_name_among_text_boxes_and_components_is_found(tmp_path):
+    box = {"x0": 0, "y0": 0, "x1": 8, "y1": 8, "score": 0.5, "method": "winterbottom"}
+    assert "name" in classes(make(tmp_path / "d", frame={"text_boxes": [box]}))
+    area = {"kind": "agatha_winterbottom", "confidence": 1.0, "points": [{"x": 0, "y": 0}]}
+    assert "name" in classes(make(tmp_path / "e", frame={"area": [area]}))
+
+
+def test_the_name_of_a_split_is_read_and_not_printed(tmp_path):
+    dataset = make(tmp_path / "d")
+    dataset.write_split("winterbottom", [{"subject_id": SUBJECT, "split": "train"}])
+    report = audit(dataset, index())
+    assert set(report.counts()) == {"name"}
+    assert "winterbottom" not in json.dumps(report.to_json()).lower()
+    dataset.write_split("second", [{"subject_id": SUBJECT, "split": "Agatha"}])
+    assert "open_vocabulary" in classes(dataset)
+
+
+def test_a_column_that_no_reader_asks_for_and_notes_on_a_column_are_found(tmp_path):
+    dataset = make(tmp_path / "d")
+    folder = dataset.root / "corrections"
+    folder.mkdir()
+    noted = pa.field("target_id", pa.string(), metadata={"from": "Winterbottom"})
+    table = pa.table({"target_id": [FRAME], "winterbottom": ["x"]})
+    pq.write_table(table.cast(pa.schema([noted, table.schema.field(1)])), folder / "x.parquet")
+    report = audit(dataset, index())
+    assert {"unknown_column", "file_metadata"} <= set(report.counts())
+    assert "winterbottom" not in json.dumps(report.to_json()).lower()
 
 
 def test_an_unknown_file_is_found_and_its_name_is_not_printed(tmp_path):
