@@ -220,7 +220,10 @@ def _touched(path: Path, taxonomy: Taxonomy) -> Iterator[tuple[str, Labels]]:
     """(caption id, cells) of the rows whose cells differ from what was written."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream)
+            # Spreadsheets write what their country uses: commas, semicolons, or tabs.
+            delimiter = max(",;\t", key=stream.readline().count)
+            stream.seek(0)
+            reader = csv.DictReader(stream, delimiter=delimiter)
             missing = [
                 column
                 for column in ("caption_id", *taxonomy.dimension_names, *ASSERTIONS, "check")

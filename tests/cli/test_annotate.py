@@ -144,6 +144,14 @@ def test_review_and_apply(usds, labelled, rows):
     with open("r.csv", encoding="utf-8-sig", newline="") as stream:
         table = list(csv.DictReader(stream))
     next(row for row in table if "oval nodule" in row["text"])["organ"] = "Thyroid gland"
+    # As spreadsheets save: semicolons, a byte order mark, columns moved and added, a row deleted.
+    kept = [row | {"note": "seen; agreed"} for row in table if "oval nodule" in row["text"]]
+    with open("sheet.csv", "w", encoding="utf-8-sig", newline="") as stream:
+        writer = csv.DictWriter(stream, list(reversed(kept[0])), delimiter=";")
+        writer.writeheader()
+        writer.writerows(kept)
+    dry = ok(usds("annotate", "--dataset", root, "--apply", "sheet.csv", "--dry-run"))
+    assert "would record 2 corrections" in dry.stdout
     with open("r.csv", "w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, table[0])
         writer.writeheader()
