@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -25,10 +27,13 @@ from usds.schemas.errors import UsageError
 
 if TYPE_CHECKING:
     from usds.curation.annotate import AnnotateReport, AnnotateSettings
+    from usds.taxonomy.lines import LineError
     from usds.taxonomy.udt import Taxonomy
 
 __all__ = ["register"]
 
+_TOLD = 1 << 16  # bytes between two steps of the bar
+_LARGE = 1 << 23  # bytes of a file below which worker processes cost more than they save
 _STYLES = {
     "present": "bold green",
     "negated": "bold red",
@@ -95,7 +100,8 @@ def annotate(
     if (source is None) != (target is None):
         raise UsageError("--input and --output belong together: name both")
     if source is not None and target is not None:
-        _file(open_taxonomy(taxonomy, output), source, target, output, dry_run=dry_run)
+        chosen = open_taxonomy(taxonomy, output)
+        _file(chosen, source, target, output, workers=workers, dry_run=dry_run)
     elif explain is not None:
         _explain(open_taxonomy(taxonomy, output), explain, output)
     elif evaluate is not None:
@@ -216,22 +222,21 @@ def _apply(
 # -- text -----------------------------------------------------------------------------------------------
 
 
-def _file(taxonomy: Taxonomy, source: Path, target: Path, output: Output, *, dry_run: bool) -> None:
+def _file(
+    taxonomy: Taxonomy, source: Path, target: Path, output: Output, *, workers: int | None, dry_run: bool
+) -> None:
     """Label a JSONL file; lines that cannot be read are named on stderr, and make the exit code 3."""
-    from usds.schemas.files import atomic_path
-    from usds.taxonomy.extract import Extractor
-    from usds.taxonomy.lines import LineError, labels_jsonl
+    from usds.taxonomy.lines import LineError
 
     if not source.is_file():
         raise UsageError(f"no file {source}: name a JSONL file with --input")
+    size = source.stat().st_size
+    if not workers:
+        workers = (os.cpu_count() or 1) if size >= _LARGE else 1
     done = bad = 0
-    with (
-        source.open("rb") as lines,
-        atomic_path(target) as partial,
-        partial.open("w", encoding="utf-8") as sink,
-    ):
-        with progress("annotating", total=source.stat().st_size) as bar:
-            for result in labels_jsonl(Extractor(taxonomy), _counted(lines, bar.advance)):
+    with source.open("rb") as lines, _sink(target, dry_run=dry_run) as sink:
+        with progress("annotating", total=size) as bar:
+            for result in _labels(taxonomy, _counted(lines, bar.advance), workers):
                 if isinstance(result, LineError):
                     bad += 1
                     output.note(f"{source}, {result}")
@@ -240,14 +245,42 @@ def _file(taxonomy: Taxonomy, source: Path, target: Path, output: Output, *, dry
                     sink.write(result + "\n")
         sink.flush()
     output.data({"input": str(source), "output": str(target), "labelled": done, "bad_lines": bad})
-    output.show(f"{target}: {done:,} captions labelled" + (f", {bad:,} bad lines" if bad else ""))
+    what = "would be labelled" if dry_run else "labelled"
+    output.show(f"{target}: {done:,} captions {what}" + (f", {bad:,} bad lines" if bad else ""))
     if bad:
         raise typer.Exit(PARTIAL)
 
 
+@contextmanager
+def _sink(target: Path, *, dry_run: bool) -> Generator[TextIO]:
+    """The output file, in its place only when complete; nothing is kept in a dry run."""
+    from usds.schemas.files import atomic_path
+
+    if dry_run:
+        with open(os.devnull, "w", encoding="utf-8") as nowhere:
+            yield nowhere
+        return
+    with atomic_path(target) as partial, partial.open("w", encoding="utf-8") as sink:
+        yield sink
+
+
+def _labels(taxonomy: Taxonomy, lines: Iterable[bytes], workers: int) -> Iterator[str | LineError]:
+    from usds.taxonomy.extract import Extractor
+    from usds.taxonomy.lines import labels_by_processes, labels_jsonl
+
+    if workers == 1:
+        return labels_jsonl(Extractor(taxonomy), lines)
+    return labels_by_processes(taxonomy, lines, workers)
+
+
 def _counted(lines: Iterable[bytes], advance: Callable[[float], None]) -> Iterator[bytes]:
+    """The lines, telling now and then how many bytes they were: a bar is slower than a caption."""
+    size = 0
     for line in lines:
-        advance(len(line))
+        size += len(line)
+        if size >= _TOLD:
+            advance(size)
+            size = 0
         yield line
 
 

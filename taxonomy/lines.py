@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import Any, cast
+from multiprocessing import get_context
+from typing import Any, Final, cast
 
+from usds.schemas.errors import ContentError
 from usds.taxonomy.extract import Extraction, Extractor
 from usds.taxonomy.normalise import sanitise
+from usds.taxonomy.udt import Taxonomy
 
-__all__ = ["LineError", "annotate_lines", "labels_jsonl", "result_record"]
+__all__ = ["LineError", "annotate_lines", "labels_by_processes", "labels_jsonl", "result_record"]
+
+BLOCK: Final = 1 << 19
+"""Bytes of lines handed to a worker process at once: a second of work or less."""
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +47,7 @@ def result_record(identifier: object, extraction: Extraction) -> dict[str, Any]:
 
 
 def annotate_lines(
-    extractor: Extractor, lines: Iterable[str | bytes]
+    extractor: Extractor, lines: Iterable[str | bytes], first: int = 1
 ) -> Iterator[dict[str, Any] | LineError]:
     """Label {id, text} lines one by one, in order.
 
@@ -47,13 +57,15 @@ def annotate_lines(
         With the taxonomy to use.
     lines : iterable of str or bytes
         JSON objects with `id` and `text`; blank lines are skipped.
+    first : int
+        Number of the first line.
 
     Yields
     ------
     dict or LineError
         One result for each line that can be read, one error for each that cannot.
     """
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(lines, first):
         if not line.strip():
             continue
         record = _read(line, number)
@@ -66,7 +78,7 @@ def annotate_lines(
 
 def _read(line: str | bytes, number: int) -> tuple[object, str] | LineError:
     try:
-        text = line.decode("utf-8") if isinstance(line, bytes) else line
+        text = line.removeprefix(b"\xef\xbb\xbf").decode("utf-8") if isinstance(line, bytes) else line
         record: object = json.loads(text)
     except UnicodeDecodeError as error:
         return LineError(number, f"not UTF-8 text (byte {error.start})")
@@ -74,6 +86,8 @@ def _read(line: str | bytes, number: int) -> tuple[object, str] | LineError:
         return LineError(number, f"not JSON: {error.msg} (column {error.colno})")
     except RecursionError:
         return LineError(number, "not usable JSON: nested too deeply")
+    except ValueError:
+        return LineError(number, "not usable JSON: a number with too many digits")
     return _fields(record, number)
 
 
@@ -90,7 +104,69 @@ def _fields(record: object, number: int) -> tuple[object, str] | LineError:
     return (sanitise(identifier) if isinstance(identifier, str) else identifier), sanitise(caption)
 
 
-def labels_jsonl(extractor: Extractor, lines: Iterable[str | bytes]) -> Iterator[str | LineError]:
+def labels_jsonl(
+    extractor: Extractor, lines: Iterable[str | bytes], first: int = 1
+) -> Iterator[str | LineError]:
     """As :func:`annotate_lines`, each result as one JSON line without its line break."""
-    for result in annotate_lines(extractor, lines):
-        yield result if isinstance(result, LineError) else json.dumps(result, ensure_ascii=False)
+    for result in annotate_lines(extractor, lines, first):
+        yield result if isinstance(result, LineError) else sanitise(_encode(result))
+
+
+# -- worker processes -----------------------------------------------------------------------------------
+
+
+def labels_by_processes(
+    taxonomy: Taxonomy, lines: Iterable[bytes], workers: int
+) -> Iterator[str | LineError]:
+    """As :func:`labels_jsonl`, byte for byte and in order, by `workers` processes.
+
+    Raises
+    ------
+    ContentError
+        If a worker process dies.
+    """
+    waiting: deque[Future[list[str | LineError]]] = deque()
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_start, initargs=(taxonomy,)) as pool:
+        try:
+            for first, block in _blocks(lines):
+                waiting.append(pool.submit(_run, block, first))
+                if len(waiting) > 2 * workers:  # so that memory stays flat
+                    yield from waiting.popleft().result()
+            while waiting:
+                yield from waiting.popleft().result()
+        except BrokenProcessPool as error:
+            raise ContentError(
+                "a worker process died, perhaps for want of memory: run the same command with --workers 1"
+            ) from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _blocks(lines: Iterable[bytes]) -> Iterator[tuple[int, list[bytes]]]:
+    """Lines in blocks, with the number of the first."""
+    block: list[bytes] = []
+    size = 0
+    first = number = 1
+    for number, line in enumerate(lines, 1):
+        block.append(line)
+        size += len(line)
+        if size >= BLOCK:
+            yield first, block
+            block, size, first = [], 0, number + 1
+    if block:
+        yield first, block
+
+
+_extractor: Extractor | None = None
+
+
+def _start(taxonomy: Taxonomy) -> None:
+    """Build the extractor once in a worker process."""
+    global _extractor  # noqa: PLW0603 - a process pool offers its workers no other place
+    _extractor = Extractor(taxonomy)
+
+
+def _run(block: list[bytes], first: int) -> list[str | LineError]:
+    if _extractor is None:
+        raise RuntimeError("the worker was not initialised")
+    return list(labels_jsonl(_extractor, block, first))

@@ -79,6 +79,15 @@ def test_text_without_a_dataset(usds):
     assert (second["id"], second["expected"], second["abstained"] is not None) == (7, {}, True)
 
 
+def test_a_dry_run_of_a_file_writes_nothing(usds):
+    jsonl("in.jsonl", {"id": 1, "text": "Liver cyst."})
+    assert (
+        "1 captions would be labelled"
+        in ok(usds("annotate", "--input", "in.jsonl", "--output", "out.jsonl", "--dry-run")).stdout
+    )
+    assert not Path("out.jsonl").exists()
+
+
 def test_bad_lines_are_named_by_number_and_the_rest_is_labelled(usds):
     jsonl(
         "in.jsonl",

@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import json
 
-from usds.taxonomy.lines import LineError, annotate_lines, labels_jsonl
+import pytest
+
+from usds.taxonomy import lines as module
+from usds.taxonomy.lines import LineError, annotate_lines, labels_by_processes, labels_jsonl
 
 
 def test_order_is_kept_and_bad_lines_are_numbered(extractor):
@@ -34,3 +37,33 @@ def test_lone_surrogates_can_be_written(extractor):
     (line,) = labels_jsonl(extractor, ['{"id": "\\ud800", "text": "Liver \\ud800 cyst"}'])
     assert not isinstance(line, LineError)
     assert json.loads(line.encode("utf-8"))["id"] == "\ufffd"
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_worker_processes_give_the_same_bytes_in_order(extractor, monkeypatch, workers):
+    monkeypatch.setattr(module, "BLOCK", 300)  # many blocks of few lines
+    texts = ["Hypoechoic nodule, no cyst.", "zzz", "Possible abscess of the liver.", ""]
+    lines = [json.dumps({"id": i, "text": texts[i % 4]}).encode() + b"\n" for i in range(60)]
+    lines[7:7] = [b"\n", b"not json\n"]
+    alone = list(labels_jsonl(extractor, lines))
+    assert list(labels_by_processes(extractor.taxonomy, iter(lines), workers)) == alone
+    assert [line.number for line in alone if isinstance(line, LineError)] == [9]
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (b'{"id": ' + b"9" * 5000 + b', "text": "Liver"}', "a number with too many digits"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"id": "\xff"}', "not UTF-8 text (byte 8)"),
+    ],
+)
+def test_lines_that_json_cannot_take_are_named(extractor, line, problem):
+    (error,) = labels_jsonl(extractor, [line])
+    assert problem in str(error)
+
+
+def test_a_byte_order_mark_and_surrogates_in_an_id_are_no_obstacle(extractor):
+    (line,) = labels_jsonl(extractor, [b'\xef\xbb\xbf{"id": ["\\ud800"], "text": "Liver cyst"}\n'])
+    assert not isinstance(line, LineError)
+    assert json.loads(line.encode("utf-8"))["id"] == ["\ufffd"]
