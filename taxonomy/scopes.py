@@ -28,6 +28,7 @@ _LIST_ENDS = frozenset(
     ["period", "stop", "semicolon", "but", "break", "verb", "with", "comma_with", "negation"]
 )
 _CLOSING = frozenset(["possible", "probable", "suspected", "questionable", "likely", "presumed", "equivocal"])
+_ORIGINS = frozenset(["arising", "originating", "origin", "coming", "derived", "be", "located", "lie"])
 _PAUSES = frozenset([",", ".", ";", ")"])
 _JOINS = frozenset(["or", "and", "/", ",", "versus", "vs", "&", "+"])
 _LABELS = 4  # mentions that one phrase may give
@@ -220,6 +221,11 @@ class Scopes:
         if self.predicate_doubt is not None:
             self.doubt, self.predicate_doubt = self.predicate_doubt, None
 
+    def named(self, cue: Hit, hit: Hit) -> bool:
+        """Whether what is doubted was named without a label: "suspicious for malignancy in the breast"."""
+        between = self.tokens.words[cue.last : hit.first]
+        return bool(between) and between[-1].isalpha() and _ORIGINS.isdisjoint(between)
+
     def since(self, cue: Hit) -> bool:
         return bool(self.mentions) and self.mentions[-1].first >= cue.last
 
@@ -227,7 +233,7 @@ class Scopes:
         del index
         if self.negation is not None and self.since(self.negation):
             self.suspended = True
-        if self.doubt is not None and self.since(self.doubt):
+        if self.doubt is not None and (self.since(self.doubt) or self.named(self.doubt, hit)):
             self.doubt_sites = False
             self.doubt_paused = not self.doubt_list
         if self.landmark is not None and self.tokens.words[hit.first] in ("in", "within", "inside"):
