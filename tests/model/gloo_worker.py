@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,11 @@ TOWER = {
 }
 
 
-def network(objective: str, folder: Path, rank: int) -> UltrasoundCLIP:
+# In float64 the order of a sum no longer matters, so what differs is the mathematics; float32 is what runs use.
+PRECISIONS = {"double": torch.float64, "single": torch.float32}
+
+
+def network(objective: str, folder: Path, rank: int, precision: torch.dtype) -> UltrasoundCLIP:
     path = folder / f"towers-{rank}.json"
     path.write_text(json.dumps(TOWER), encoding="utf-8")
     model = {
@@ -43,16 +48,15 @@ def network(objective: str, folder: Path, rank: int) -> UltrasoundCLIP:
     }
     torch.manual_seed(0)
     settings = build_settings({"preset": "small", "model": model}).model
-    # In float64 the order of a sum no longer matters, so what differs is the mathematics.
-    return UltrasoundCLIP(settings, load_taxonomy("udt")).double()
+    return UltrasoundCLIP(settings, load_taxonomy("udt")).to(precision)
 
 
-def rows_of(rank: int, world: int, model: UltrasoundCLIP) -> Batch:
+def rows_of(rank: int, world: int, model: UltrasoundCLIP, precision: torch.dtype) -> Batch:
     records = json.loads(RECORDS.read_text(encoding="utf-8"))["labels"]
     labels = LabelTensors.from_batch(pack_labels(model.taxonomy, records))
     labels.use[3] = False
     generator = torch.Generator().manual_seed(1)
-    images = torch.randn(12, 3, 16, 16, generator=generator, dtype=torch.float64)
+    images = torch.randn(12, 3, 16, 16, generator=generator, dtype=torch.float64).to(precision)
     tokens = model.towers.tokenize_full([f"frame {i // 2} of a nodule" for i in range(12)])
     each = 12 // world
     part = slice(rank * each, (rank + 1) * each)
@@ -67,9 +71,9 @@ def main() -> None:
     if world > 1:
         dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
     results: dict[str, Any] = {"objectives": str(list(OBJECTIVES))}
-    for objective in OBJECTIVES:
-        model = network(objective, folder, rank)
-        batch = rows_of(rank, world, model)
+    for (name, precision), objective in product(PRECISIONS.items(), OBJECTIVES):
+        model = network(objective, folder, rank, precision)
+        batch = rows_of(rank, world, model, precision)
         wrapped: Any = DistributedDataParallel(model) if world > 1 else model
         encoded = wrapped(batch.images, batch.tokens, batch.labels)
         total = model.embedding_loss(encoded, batch).total
@@ -80,10 +84,10 @@ def main() -> None:
         value = total.detach().clone()
         if world > 1:
             dist.all_reduce(value)
-        results[f"{objective}.loss"] = value / world
-        for name, parameter in model.named_parameters():
-            assert parameter.grad is not None, name
-            results[f"{objective}.{name}"] = parameter.grad.clone()
+        results[f"{name}/{objective}/loss"] = value / world
+        for part, parameter in model.named_parameters():
+            assert parameter.grad is not None, part
+            results[f"{name}/{objective}/{part}"] = parameter.grad.clone()
     if rank == 0:
         torch.save(results, folder / f"world-{world}.pt")
     if world > 1:

@@ -149,7 +149,11 @@ def test_loss_is_float32_under_autocast(
 
 @pytest.mark.slow
 def test_two_gloo_ranks_equal_one_process(tmp_path: Path) -> None:
-    """Real processes, DDP, shards of unequal content; loss and gradients of all objectives to 1e-6."""
+    """Real processes, DDP, shards of unequal content, all objectives: loss and gradients to 1e-6.
+
+    In double precision every entry to 1e-6. In single precision the loss to 1e-6 of its value, and the
+    gradient to 1e-6 of its norm: a float32 of the size of the largest entries (10 to 100) ends there.
+    """
     store = tmp_path / "store"
     environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     runs = [
@@ -171,4 +175,14 @@ def test_two_gloo_ranks_equal_one_process(tmp_path: Path) -> None:
     two.pop("objectives")
     assert one.keys() == two.keys()
     for name in one:
-        torch.testing.assert_close(two[name], one[name], atol=1e-6, rtol=0, msg=lambda m, n=name: f"{n}: {m}")
+        if name.startswith("double/"):
+            torch.testing.assert_close(
+                two[name], one[name], atol=1e-6, rtol=0, msg=lambda m, n=name: f"{n}: {m}"
+            )
+    for objective in ("paper", "multi_positive", "chunked", "prompts"):
+        lead = f"single/{objective}/"
+        loss, *parts = [name for name in one if name.startswith(lead)]
+        assert loss == f"{lead}loss"
+        torch.testing.assert_close(two[loss], one[loss], atol=0, rtol=1e-6)
+        whole, other = (torch.cat([side[n].flatten().double() for n in parts]) for side in (one, two))
+        assert float((other - whole).norm() / whole.norm()) <= 1e-6, objective
