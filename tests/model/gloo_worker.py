@@ -22,9 +22,9 @@ from usds.taxonomy.udt import load_taxonomy
 RECORDS = Path(__file__).parents[1] / "data" / "published" / "forward.json"
 OBJECTIVES = {
     "paper": {"kind": "paper", "target": "paper"},
-    "multi_positive": {"kind": "multi_positive"},
-    "chunked": {"kind": "multi_positive", "chunk_rows": 4},
-    "prompts": {"kind": "multi_positive", "prompt_weight": 0.5},
+    "multi_positive": {"kind": "multi_positive", "mix": 0.2},
+    "chunked": {"kind": "multi_positive", "mix": 0.2, "chunk_rows": 4},
+    "prompts": {"kind": "multi_positive", "mix": 0.2, "prompt_weight": 0.5},
 }
 TOWER = {
     "embed_dim": 16,
