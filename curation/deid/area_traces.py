@@ -1,8 +1,8 @@
 """Tell traces over time (spectral Doppler, M-mode) from scans by layout and lines, not by a header.
 
 A trace is a full rectangle on a screen that shows a scan as well. One probe draws one shape, so a rectangle
-beside or below a fan is no scan of that probe; a rectangle below a rectangle is a trace when it is the wider
-one, or when it has the straight line of a spectral baseline. A rectangle alone on the screen stays a scan.
+beside or below a single fan is no scan of that probe; a rectangle below a rectangle is a trace when it is the
+wider one, or when it has the straight line of a spectral baseline. A rectangle alone on the screen is a scan.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def find_traces(evidence: Mask, plane: Plane) -> list[tuple[TraceKind, Mask]]:
     found: list[tuple[TraceKind, Mask]] = []
     for part in parts:
         others = [other for other in parts if other is not part]
-        if part.full and any(_beside_scan(part, other) for other in others):
+        if part.full and any(_belongs_to(part, other, alone=len(others) == 1) for other in others):
             found.append(("spectral" if part.line else "mmode", part.mask))
     return found if len(found) < len(parts) else []
 
@@ -118,18 +118,21 @@ def _steps(evidence: Mask) -> list[tuple[int, int, int]]:
     return steps
 
 
-def _beside_scan(part: _Part, other: _Part) -> bool:
-    """Whether the other part is a scan and this rectangle a trace that belongs to it."""
+def _belongs_to(part: _Part, other: _Part, *, alone: bool) -> bool:
+    """Whether the other part is a scan and this rectangle a trace that belongs to it.
+
+    Where several others stand, the screen may show views of several probes: then a rectangle counts as a
+    trace by its own line or its place alone.
+    """
     if part.area > _LARGEST_RATIO * other.area or not _apart(part, other):
         return False
     if _same_columns(part, other):
         return False
-    if not other.full:
-        return fit_shape(other.mask).shape == "fan"
-    if part.line and not other.line:
-        return True
     below = part.y >= other.y + other.h - 0.1 * min(part.h, other.h)
-    return below and part.w >= _WIDE * part.h and part.w >= _WIDER * other.w and not other.line
+    wide = below and part.w >= _WIDE * part.h and part.w >= _WIDER * other.w
+    if not other.full:
+        return (alone or wide or part.line) and fit_shape(other.mask).shape == "fan"
+    return not other.line and (part.line or wide)
 
 
 def _same_columns(a: _Part, b: _Part) -> bool:

@@ -134,6 +134,16 @@ def test_trace_alone_on_the_screen_is_not_taken_for_one_of_two_views() -> None:
     assert result.warnings == ()
 
 
+def test_views_of_several_probes_on_one_screen_all_stay() -> None:
+    rgb = np.zeros((960, 1280, 3), np.uint8)
+    rgb[:480, :640], rgb[:480, 640:] = screen(fan_area(), 1), screen(linear_area(), 2)
+    rgb[480:, :640], rgb[480:, 640:] = screen(fan_area(), 3), screen(fan_area(), 4)
+    result = find_area([rgb], (), is_clip=False)
+    assert result.area is not None
+    assert len(result.area.components) == 4
+    assert result.warnings == ()
+
+
 def test_linear_scan_that_a_shadow_parts_stays_whole() -> None:
     truth = linear_area()
     rgb = screen(truth)
