@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from support.pixel_scenes import KnownWords, linear_area, screen, speckle, write
+from support.pixel_scenes import KnownWords, fan_area, linear_area, screen, speckle, write
 
 from usds.curation.deid.burned_text import TextBox
 from usds.curation.deid.encode import decode, encode
@@ -94,6 +95,49 @@ def test_much_text_goes_to_review_and_is_not_among_the_frames(cleaner: PixelClea
     result = still(cleaner, rgb)
     assert (result.outcome, result.reason, result.frames) == ("review", "redaction_large", [])
     assert len(result.held) == result.withheld == 1
+
+
+def _hidden(cleaner: PixelCleaner, rgb: np.ndarray, ink: np.ndarray) -> float:
+    """Share of the ink that no written or withheld picture shows."""
+    result = still(cleaner, rgb)
+    shown = np.zeros(rgb.shape[:2], bool)
+    for frame in [*result.frames, *result.held]:
+        x0, y0, x1, y1 = frame.crop
+        assert frame.scale == 1.0
+        shown[y0:y1, x0:x1] |= frame.image.max(axis=2) > 12
+    return 1.0 - float(shown[ink].mean())
+
+
+def test_dark_letters_on_a_bright_banner_are_gone(cleaner: PixelCleaner) -> None:
+    rgb = screen(linear_area(), banner=(225, 225, 225))
+    before = rgb.copy()
+    write(rgb, "SMITH, JOHN 11-05-25", (10, 30), value=20)
+    assert _hidden(cleaner, rgb, (rgb != before).any(axis=2)) == 1.0
+
+
+def test_small_letters_in_the_corner_of_a_fan_are_black(cleaner: PixelCleaner) -> None:
+    area = fan_area()
+    rgb = screen(area)
+    before = rgb.copy()
+    left = int(np.flatnonzero(area[330])[0])
+    write(rgb, "J SMITH", (left + 4, 330), scale=0.3)
+    assert _hidden(cleaner, rgb, (rgb != before).any(axis=2) & (area > 0)) >= 0.9
+
+
+def test_handwriting_on_tissue_is_black(cleaner: PixelCleaner) -> None:
+    rgb = screen(linear_area())
+    before = rgb.copy()
+    cv2.putText(rgb, "Smith", (250, 250), cv2.FONT_HERSHEY_SCRIPT_COMPLEX, 1.1, (240, 240, 240), 2)
+    assert _hidden(cleaner, rgb, (rgb != before).any(axis=2)) >= 0.9
+
+
+def test_of_a_page_with_a_picture_only_the_picture_is_written(cleaner: PixelCleaner) -> None:
+    rgb = np.full((760, 800, 3), 250, np.uint8)
+    rgb[250:730, 120:760] = screen(fan_area())
+    before = rgb.copy()
+    for row, line in enumerate(("SMITH, JOHN", "DOB 11/03/1957", "BPD 42 mm", "Dr. Okonkwo")):
+        write(rgb, line, (20, 40 + 40 * row), value=10)
+    assert _hidden(cleaner, rgb, (rgb != before).any(axis=2)) == 1.0
 
 
 def test_page_of_text_is_no_image(cleaner: PixelCleaner) -> None:
