@@ -56,6 +56,9 @@ def search(
     output.show(_frames(hits, len(index.frame_ids)))
     if labels:
         output.show(_labels(labels))
+        if index.unlearned:
+            names = ", ".join(sorted(index.unlearned))
+            output.note(f"no training record of the run had a label of {names}: none is guessed")
 
 
 def _given(rgb: Any) -> Any:

@@ -22,6 +22,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch
 import yaml
 
@@ -167,10 +168,18 @@ def data_manifest(
         "annotation_set": label_set or dataset.annotations.current(),
         "split": split,
         "frames": {side: records.sides.count(side) for side in sides},
+        "labelled": _labelled(records, taxonomy),
         "selection": records.counts.sentence(),
         "subjects": by_side,
         "hash": hashlib.sha256(content).hexdigest(),
     }
+
+
+def _labelled(records: Records, taxonomy: Taxonomy) -> dict[str, int]:
+    """Training records that carry each dimension: what carries none cannot have been learned."""
+    trained = np.array([side == "train" for side in records.sides], dtype=bool)
+    counts = records.labels.filled[trained].sum(axis=0).tolist()
+    return dict(zip(taxonomy.dimension_names, counts, strict=True))
 
 
 def newest_run(base: Path = Path("runs")) -> Run:

@@ -63,6 +63,8 @@ class Index:
         Row by row.
     vectors : float32 (N, E)
         Unit vectors.
+    unlearned : frozenset of str
+        Dimensions that no training record of the run carried.
     """
 
     model: UltrasoundCLIP
@@ -71,6 +73,7 @@ class Index:
     subjects: tuple[str, ...]
     vectors: Floats
     device: torch.device
+    unlearned: frozenset[str] = frozenset()
 
     def by_text(self, text: str, top: int = 10) -> list[Hit]:
         """Frames nearest to a text.
@@ -91,11 +94,13 @@ class Index:
         return self._nearest(self._picture(rgb), top)
 
     def labels_of(self, rgb: npt.NDArray[np.uint8], top: int = 3) -> list[LabelHit]:
-        """The best labels of each dimension for a picture (H, W, 3)."""
+        """The best labels of each dimension that the run could learn, for a picture (H, W, 3)."""
         vector = self._picture(rgb)
         scale = float(self.model.logit_scale.detach())
         found: list[LabelHit] = []
         for dimension in self.model.taxonomy.dimensions:
+            if dimension.name in self.unlearned:
+                continue
             prompts = prompt_vectors(self.model, self.model.taxonomy, dimension.name, self.device)
             logits = scale * (prompts @ vector)
             share = np.exp(logits - logits.max())
@@ -155,6 +160,7 @@ def open_index(run: Run, dataset: Dataset, *, progress: Progress | None = None) 
         tuple(table.column("subject_id").to_pylist()),
         np.asarray(flat, np.float32).reshape(len(table), -1),
         device,
+        frozenset(name for name, count in run.data().get("labelled", {}).items() if not count),
     )
 
 
