@@ -7,7 +7,7 @@ import re
 from usds.taxonomy.context import Context, PhraseSet
 from usds.taxonomy.document import OverrideEntry
 
-__all__ = ["AgeRule", "speaks_of_age"]
+__all__ = ["AgeRule"]
 
 _YEARS = re.compile(
     r"\b(\d{1,3})(?:[.,]\d+)?[ -]{0,3}(?:years?|yrs?|y)[ -]{0,3}(?:old\b|of[ -]age\b|/o\b|o\b)|"
@@ -31,11 +31,6 @@ _AGE_WORDS = frozenset(
     + [f"{unit}{s}{end}" for unit in _UNITS for s in ("", "s") for end in ("old", "o")]
     + [f"{number}{unit}{s}old" for number in [*_NUMBERS, "few"] for unit in _UNITS for s in ("", "s")]
 )
-
-
-def speaks_of_age(lower: str) -> bool:
-    """Whether a caption may give an age in numbers."""
-    return "old" in lower or " age" in lower or "yo" in lower or "y/o" in lower or " life" in lower
 
 
 class AgeRule:
@@ -72,7 +67,7 @@ class AgeRule:
         """
         ages: list[int] = []
         baby = False
-        if not _AGE_WORDS.isdisjoint(context.tokens.words) and speaks_of_age(lower):
+        if not _AGE_WORDS.isdisjoint(context.tokens.words):
             for match in _YEARS.finditer(lower):
                 ages.append(int(match.group(1) or match.group(2) or match.group(3)))
             if not _NUMBER_WORDS.isdisjoint(context.tokens.words):

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from usds.taxonomy.context import Context
 from usds.taxonomy.extract import Extractor, explain
 from usds.taxonomy.normalise import normalise, tokenise
 from usds.taxonomy.source import parse_source
@@ -110,6 +111,21 @@ def test_any_text_is_survived_with_valid_offsets(text):
 )
 def test_odd_text_is_survived(extractor, text):
     extractor.extract(text)
+
+
+@pytest.mark.parametrize(
+    "age",
+    [
+        *("an 8-year-old", "an 8 yo", "an 8 y/o", "an 8yr old", "aged 8", "age of 8", "(age: 8)"),
+        *("a three-year-old", "a 3-month-old", "a two week old", "an 8 years of age", "5 days of life"),
+        *("an 8yearold", "a 3-monthsold", "an 8yo", "an 8 year-o"),
+    ],
+)
+def test_every_way_to_write_an_age_is_looked_at(extractor, age):
+    """The words without which no age is looked for must not hide one."""
+    context = Context("", tokenise(normalise(f"Ultrasound of the kidney, {age} patient.")))
+    assert not extractor.triggers.isdisjoint(context.tokens.words)
+    assert extractor.age.judge(f"ultrasound of the kidney, {age} patient.", context)[0]
 
 
 def test_surrogates_do_not_move_offsets(extractor):
