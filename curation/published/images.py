@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import lzma
 import os
+import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from usds.curation.audit_files import image_metadata
 from usds.curation.readers.base import RGB
@@ -23,6 +28,9 @@ _MOST_PIXELS: Final = 1 << 26
 _JPEG_QUALITY: Final = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, 0x111111]
 # ITU-T T.81 table B.1: APP1 to APP13, APP15 and comments carry words; APP0 and APP14 say how to decode.
 _JPEG_WORDS: Final = frozenset({*range(0xE1, 0xEE), 0xEF, 0xFE})
+_JPEG_END: Final = b"\xff\xd9"
+# Section B.1.1.5: within a scan FF stands only before 00, or as a restart marker or a fill byte.
+_JPEG_MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _PNG_PICTURE: Final = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS"})
 _PNG_MAGIC: Final = b"\x89PNG\r\n\x1a\n"
 
@@ -79,7 +87,7 @@ class ReleasedImages:
                 return Path(path).read_bytes() if os.path.getsize(path) <= _MOST_BYTES else None
             archive, member = self._members[name]
             return self._archives[archive].read(member)
-        except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError):
+        except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError):
             return None
 
     def close(self) -> None:
@@ -104,7 +112,13 @@ class ReleasedImages:
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, str]]:
-    for place, folders, names in os.walk(folder):
+    """Pictures below a folder, also behind links to folders: images/ is often one, to a larger disk."""
+    seen: set[str] = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:  # a link that leads back
+            folders.clear()
+            continue
+        seen.add(real)
         folders.sort()
         for name in sorted(names):
             if _is_picture(name):
@@ -144,6 +158,8 @@ def publishable(data: bytes) -> tuple[bytes, RGB] | str:
     kept = _without_words(data)
     if kept is None:
         return "truncated"
+    if _pixels(data) > _MOST_PIXELS:
+        return "too_large"
     picture = _decode(data)
     if isinstance(picture, str):
         return picture
@@ -153,6 +169,17 @@ def publishable(data: bytes) -> tuple[bytes, RGB] | str:
             return kept, own
     done, encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), _JPEG_QUALITY)
     return (encoded.tobytes(), picture) if done else "unreadable"
+
+
+def _pixels(data: bytes) -> int:
+    """What the header promises, so that no bomb is unpacked; 0 where only the decoder can tell."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return image.width * image.height
+    except Image.DecompressionBombError:
+        return _MOST_PIXELS + 1
+    except Exception:  # noqa: BLE001 - Pillow's readers raise what they like at a damaged header
+        return 0
 
 
 def _decode(data: bytes) -> RGB | str:
@@ -177,22 +204,24 @@ def _without_words(data: bytes) -> bytes | None:
 
 
 def _plain_jpeg(data: bytes) -> bytes | None:
-    parts, at = [data[:2]], 2
-    while at + 4 <= len(data):
-        if data[at] != 0xFF:
-            return b""
+    parts, at, scan = [data[:2]], 2, 0
+    while at + 2 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
         if marker == 0xFF:  # fill byte
             at += 1
             continue
-        if marker == 0xDA:
-            end = data.rfind(b"\xff\xd9")
-            return b"".join([*parts, data[at : end + 2]]) if end > at else None
+        if marker == 0xD9:
+            return b"".join([*parts, _JPEG_END])
         end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker == 0xDA:
+            # A progressive picture has several scans, and words may stand between them.
+            scan, behind = at, _JPEG_MARKER.search(data, end)
+            end = behind.start() if behind else len(data)
         if marker not in _JPEG_WORDS:
             parts.append(data[at:end])
         at = end
-    return None
+    # With an end behind its pixels it may be damaged but is not cut off: the decoder decides.
+    return b"" if scan and _JPEG_END in data[scan:] else None
 
 
 def _plain_png(data: bytes) -> bytes | None:

@@ -130,7 +130,7 @@ def read_splits(folder: Path) -> Splits:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    with path.open(encoding="utf-8", errors="replace") as stream:
+    with path.open(encoding="utf-8-sig", errors="replace") as stream:
         for number, line in enumerate(stream, 1):
             if line.strip():
                 yield number, line
@@ -251,7 +251,7 @@ def iter_records(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         The file is no such JSON; the message says where.
     """
     decoder = json.JSONDecoder()
-    with path.open(encoding="utf-8", errors="replace") as stream:
+    with path.open(encoding="utf-8-sig", errors="replace") as stream:
         text = _Window(stream)
         opening = text.take()
         if opening not in ("[", "{"):
@@ -324,7 +324,7 @@ def _value(text: _Window, decoder: json.JSONDecoder, path: Path) -> Any:
         if end >= 0 and end < len(text.text):
             text.at = end
             return value
-        if not text.more():
+        if len(text.text) - text.at > _LONGEST_RECORD or not text.more():
             raise ContentError(
                 f"{path} breaks off or is damaged after character {text.place}: download it again"
             )

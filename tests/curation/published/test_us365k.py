@@ -70,7 +70,7 @@ def test_a_release_becomes_a_dataset_with_its_labels_and_split(usds, tmp_path):
     assert set(dataset.annotations.names()) > {"us365k"}
     assert usds("stats", "--json")[0] == 0
     code, out, err = usds("audit", "--json")
-    assert not [f for f in json.loads(out)["findings"] if f["kind"] in ("image_metadata", "unknown_file")]
+    assert not [f for f in json.loads(out)["findings"] if f["klass"] in ("image_metadata", "unknown_file")]
 
 
 def test_pixels_are_stored_bit_by_bit_without_their_metadata(usds, tmp_path):
@@ -197,6 +197,33 @@ def test_pictures_in_an_archive_give_the_same_frames(usds, tmp_path):
     assert (code, json.loads(out)["frames"]) == (0, len(names))
 
 
+def test_a_corrupt_member_of_an_archive_is_counted_and_the_rest_goes_on(usds, tmp_path):
+    names = write_release(tmp_path / "release")
+    (first, *_), pictures = names, tmp_path / "release" / "images"
+    with zipfile.ZipFile(tmp_path / "release" / "images.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in names:
+            archive.write(pictures / name, f"../../up/{name}")
+            (pictures / name).unlink()
+    whole = bytearray((tmp_path / "release" / "images.zip").read_bytes())
+    at = whole.index(first.encode()) + len(first)
+    whole[at : at + 8] = b"\xff" * 8  # no block of a deflated stream begins so
+    (tmp_path / "release" / "images.zip").write_bytes(whole)
+    code, out, err = usds("import", "us365k", "release", "--json")
+    assert (code, json.loads(out)["refused"]) == (3, {"unreadable": 1}), err
+    assert json.loads(out)["frames"] == len(names) - 1
+    assert not (tmp_path / "up").exists()
+
+
+def test_pictures_behind_a_link_are_found_even_where_links_lead_back(usds, tmp_path):
+    names = write_release(tmp_path / "release")
+    (tmp_path / "release" / "images").rename(tmp_path / "disk")
+    (tmp_path / "release" / "images").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / "back").symlink_to(tmp_path / "release")
+    code, out, err = usds("import", "us365k", "release", "--json")
+    report = json.loads(out)
+    assert (code, report["frames"], report["warnings"]) == (0, len(names), []), err
+
+
 def test_training_cases_that_share_a_picture_with_the_test_side_leave_the_default_split(usds, tmp_path):
     folder = tmp_path / "release"
     names = write_release(folder)
@@ -238,6 +265,39 @@ def test_records_are_streamed_from_every_shape_of_the_file(tmp_path, monkeypatch
     (tmp_path / "full_data.json").write_text(json.dumps(content)[:-20], "utf-8")
     with pytest.raises(ContentError, match="breaks off"):
         list(iter_records(tmp_path / "full_data.json"))
+
+
+def test_a_damaged_record_is_not_looked_for_to_the_end_of_a_long_file(tmp_path, monkeypatch):
+    path = tmp_path / "full_data.json"
+    path.write_text('[{"media_name": ' + "x" * 1000, "utf-8")
+    monkeypatch.setattr("usds.curation.published.release._CHUNK", 10)
+    monkeypatch.setattr("usds.curation.published.release._LONGEST_RECORD", 50)
+    with pytest.raises(ContentError, match=r"full_data\.json breaks off or is damaged after character 1:"):
+        list(iter_records(path))
+
+
+def test_a_byte_order_mark_is_no_damage(tmp_path):
+    for name, text in (("train.jsonl", '{"image": "a.jpg", "caption": "Cyst."}'), ("full_data.json", "[{}]")):
+        (tmp_path / name).write_text(text, "utf-8-sig")
+    assert [pair.image for pair in read_splits(tmp_path).pairs] == ["a.jpg"]
+    assert list(iter_records(tmp_path / "full_data.json")) == [("", {})]
+
+
+def test_words_between_the_scans_of_a_progressive_jpeg_and_behind_its_end_are_cut_out():
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)
+    plain = cv2.imencode(".jpg", noise, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    second = plain.index(b"\xff\xda", plain.index(b"\xff\xda") + 2)
+    table = plain.rindex(b"\xff\xc4", 0, second)
+    comment = b"\xff\xfe\x00\x0aDOE^JANE"
+    found = publishable(plain[:table] + comment + plain[table:] + b"DOE^JANE" + plain)
+    assert isinstance(found, tuple)
+    assert found[0] == plain
+
+
+def test_a_bomb_is_refused_by_its_header_before_it_is_unpacked(monkeypatch):
+    picture = cv2.imencode(".png", np.zeros((8192, 8200), np.uint8))[1].tobytes()
+    monkeypatch.setattr("usds.curation.published.images._decode", None)
+    assert publishable(picture) == "too_large"
 
 
 def test_other_formats_are_encoded_anew_and_turned_jpegs_are_turned():
