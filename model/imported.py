@@ -59,7 +59,7 @@ def settings_for(path: Path, state: State, overrides: Mapping[str, Any]) -> Trai
 
 def _graph(state: State) -> dict[str, Any]:
     labels = state.get("graph_encoder.diag_emb.weight")
-    if labels is None:
+    if labels is None or labels.ndim != 2:
         return {"kind": "none"}
     layers = {key.split(".")[2] for key in state if key.startswith("graph_encoder.convs.")}
     return {"kind": "bipartite", "width": labels.shape[1], "layers": max(1, len(layers))}
@@ -87,7 +87,7 @@ def _fitting(state: State) -> list[str]:
     try:
         patches, texts = state["visual.conv1.weight"], state["text.token_embedding.weight"]
         embed = state["text.text_projection"].shape[1]
-    except KeyError:
+    except (KeyError, IndexError):
         return []
     layers = {key.split(".")[3] for key in state if key.startswith("visual.transformer.resblocks.")}
     wanted = (embed, patches.shape[0], patches.shape[2], len(layers), texts.shape[1], texts.shape[0])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -16,7 +17,6 @@ from typing import Any, cast
 
 import torch
 from open_clip.model import convert_to_custom_text_state_dict, resize_pos_embed, resize_text_pos_embed
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -81,13 +81,24 @@ def read_state(path: Path) -> State:
     try:
         if path.suffix == ".safetensors":
             return load_file(str(path))
-        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
-        raise ContentError(f"{path} cannot be read as weights: {str(error).splitlines()[0][:200]}") from None
+        with warnings.catch_warnings(action="ignore"):
+            loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        # Without torch's own words, which advise to run what the file holds.
+        raise ContentError(
+            f"{path} cannot be read as weights: it holds more than tensors, or is damaged; nothing in it was "
+            "run. Save the model's state_dict alone, or download the file again"
+        ) from None
+    except Exception as error:  # noqa: BLE001 - at a damaged file the readers raise whatever they stumble over
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise ContentError(
+            f"{path} cannot be read as weights ({reason}): it is damaged, or no file of torch or safetensors"
+        ) from None
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
             loaded = loaded[key]
-    state = {str(k): v for k, v in cast(Mapping[str, Any], loaded).items() if isinstance(v, Tensor)}
+    entries = cast(Mapping[str, Any], loaded) if isinstance(loaded, Mapping) else {}
+    state = {str(k): v for k, v in entries.items() if isinstance(v, Tensor)}
     if not state:
         raise ContentError(f"{path} holds no weights")
     return {key.removeprefix("module."): value for key, value in state.items()}
@@ -158,15 +169,19 @@ def _load_clip(towers: Towers, path: Path) -> None:
 def _fit(towers: Towers, state: State) -> None:
     """Interpolate position embeddings to the input size, and bring theta to the model's shape."""
     clip = towers.clip
-    if "logit_scale" in state:
+    if "logit_scale" in state and state["logit_scale"].numel() == 1:
         state["logit_scale"] = state["logit_scale"].reshape(clip.logit_scale.shape).float()
     wanted = clip.state_dict()
     for tower, resize in (("visual", resize_pos_embed), ("text", resize_text_pos_embed)):
         name = f"{tower}.positional_embedding"
         # Another width is another architecture: the strict load names the difference.
-        if name in state and name in wanted and state[name].shape[-1] == wanted[name].shape[-1]:
+        if name in state and name in wanted and _is_resizable(state[name], wanted[name]):
             resize(state, clip)
     state.pop("logit_bias", None)
+
+
+def _is_resizable(value: Tensor, wanted: Tensor) -> bool:
+    return value.ndim == wanted.ndim == 2 and len(value) > 1 and value.shape[1] == wanted.shape[1]
 
 
 def _load_one_tower(tower: nn.Module, prefix: str, path: Path) -> None:
@@ -254,6 +269,12 @@ def _is_strange(key: str, clip: State) -> bool:
     return not known and not key.startswith(_LABEL_PATH)
 
 
+def _entry(state: State, name: str) -> Tensor:
+    if name not in state:
+        raise ContentError(f"released checkpoint: {name} is missing: download it again")
+    return state[name]
+
+
 def _put(target: Tensor, value: Tensor, name: str, report: ImportReport) -> None:
     if target.shape != value.shape:
         raise ContentError(
@@ -268,20 +289,16 @@ def _put(target: Tensor, value: Tensor, name: str, report: ImportReport) -> None
 def _import_graph(graph: BipartiteEncoder, taxonomy: Taxonomy, state: State, report: ImportReport) -> None:
     lead = "graph_encoder."
     for name in ("node_norm.weight", "node_norm.bias", "proj.weight", "proj.bias"):
-        _put(graph.get_parameter(name), state[lead + name], f"graph.{name}", report)
+        _put(graph.get_parameter(name), _entry(state, lead + name), f"graph.{name}", report)
     for index in range(len(graph.layers)):
         for edge in ("described_by", "rev_described_by"):
             source, name = f"{lead}convs.{index}.mods.{edge}.", f"layers.{index}.{edge}."
             if source + "weight" not in state:
                 continue
             # DGL's convolution stores (in, out), a linear layer (out, in).
-            _put(
-                graph.get_parameter(name + "weight"),
-                state[source + "weight"].T,
-                f"graph.{name}weight",
-                report,
-            )
-            _put(graph.get_parameter(name + "bias"), state[source + "bias"], f"graph.{name}bias", report)
+            weight, bias = state[source + "weight"].T, _entry(state, source + "bias")
+            _put(graph.get_parameter(name + "weight"), weight, f"graph.{name}weight", report)
+            _put(graph.get_parameter(name + "bias"), bias, f"graph.{name}bias", report)
     _import_embeddings(graph, taxonomy, state, report)
     for key in state:
         if key.startswith(lead + "type_embeddings."):
@@ -300,30 +317,32 @@ def _import_embeddings(
     places |= {("diagnosis", label): i for i, label in enumerate(published["diagnosis"])}
     for table, side in (("diag_emb", "diagnosis"), ("desc_emb", "attribute")):
         name = f"graph_encoder.{table}.weight"
-        values = graph.get_parameter(f"{table}.weight").detach().clone()
-        if values.shape[1] != state[name].shape[1]:
-            _put(values, state[name], f"graph.{table}.weight", report)
+        values, stored = graph.get_parameter(f"{table}.weight").detach().clone(), _entry(state, name)
+        # One row a published label and a last one for none; with other rows, labels would be mixed up.
+        rows = len(published["diagnosis" if side == "diagnosis" else "descriptors"]) + 1
+        if stored.shape != (rows, values.shape[1]):
+            _put(values.new_empty(rows, values.shape[1]), stored, name, report)
         for row, column in enumerate(graph.get_buffer(side).tolist()):
             if keys[column] in places:
-                values[row] = state[name][places[keys[column]]]
+                values[row] = stored[places[keys[column]]]
             else:
                 report.dropped[f"{name}[{'::'.join(keys[column])}]"] = (
                     "label unknown to the checkpoint, fresh row"
                 )
-        values[-1] = state[name][-1]
+        values[-1] = stored[-1]
         _put(graph.get_parameter(f"{table}.weight"), values, f"graph.{table}.weight", report)
 
 
 def _import_fusion(fusion: GatedFusion, state: State, report: ImportReport) -> None:
     lead = "text_graph_fusion."
     width = fusion.value.weight.shape[0]
-    pairs = {name: state[lead + name] for name in ("alpha", "norm.weight", "norm.bias")}
+    pairs = {name: _entry(state, lead + name) for name in ("alpha", "norm.weight", "norm.bias")}
     for part in ("weight", "bias"):
-        pairs[f"graph_proj.{part}"] = state[f"{lead}graph_proj.{part}"]
-        pairs[f"output_proj.{part}"] = state[f"{lead}output_proj.{part}"]
-        pairs[f"out.{part}"] = state[f"{lead}attention.out_proj.{part}"]
+        pairs[f"graph_proj.{part}"] = _entry(state, f"{lead}graph_proj.{part}")
+        pairs[f"output_proj.{part}"] = _entry(state, f"{lead}output_proj.{part}")
+        pairs[f"out.{part}"] = _entry(state, f"{lead}attention.out_proj.{part}")
         # Rows of the packed projection: query, key, value.
-        pairs[f"value.{part}"] = state[f"{lead}attention.in_proj_{part}"][2 * width :]
+        pairs[f"value.{part}"] = _entry(state, f"{lead}attention.in_proj_{part}")[2 * width :]
         report.dropped[f"{lead}attention.in_proj_{part}[query, key]"] = "no effect: attention over one key"
         report.dropped[f"{lead}text_proj.{part}"] = "no effect: only the query of attention over one key"
     for name, value in pairs.items():

@@ -105,6 +105,14 @@ def test_what_does_not_say_its_architecture_must_be_told(usds: Any, tmp_path: Pa
         (None, 2, "there is no such file or folder"),
         (b"no weights", 1, "cannot be read as weights"),
         ({"a": torch.zeros(1)}, 2, "does not say its architecture"),
+        ({"graph_encoder.diag_emb.weight": torch.zeros(1)}, 2, "does not say its architecture"),
+        (
+            dict.fromkeys(
+                ("visual.conv1.weight", "text.token_embedding.weight", "text.text_projection"), torch.zeros(1)
+            ),
+            2,
+            "does not say its architecture",
+        ),
     ],
 )
 def test_what_holds_no_weights_is_refused(

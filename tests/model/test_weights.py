@@ -121,6 +121,34 @@ def test_released_checkpoint_of_another_width_is_refused(
         import_weights(network, released)
 
 
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("graph_encoder.proj.bias", None, r"graph_encoder.proj.bias is missing"),
+        ("text_graph_fusion.graph_proj.weight", None, r"text_graph_fusion.graph_proj.weight is missing"),
+        ("graph_encoder.diag_emb.weight", lambda value: value[1:], r"diag_emb.weight is \(5, \d+\), .*\(6, "),
+        ("graph_encoder.desc_emb.weight", lambda value: value[0], r"desc_emb.weight is \(\d+,\), .*\(89, "),
+        ("base_clip.visual.positional_embedding", lambda value: value[0], r"visual.positional_embedding is"),
+        ("base_clip.logit_scale", lambda value: value.expand(3), r"logit_scale is \(3,\)"),
+    ],
+)
+def test_an_entry_that_is_missing_or_of_another_shape_is_named(
+    released: Path,
+    settings_of: Callable[..., ModelSettings],
+    taxonomy: Taxonomy,
+    name: str,
+    change: Callable[[Tensor], Tensor] | None,
+    message: str,
+) -> None:
+    state = read_state(released)
+    value = state.pop(name)
+    if change is not None:
+        state[name] = change(value).clone()
+    torch.save(state, released)
+    with pytest.raises(ContentError, match=message):
+        import_weights(UltrasoundCLIP(settings_of("paper"), taxonomy), released)
+
+
 def test_settings_load_towers_at_construction(
     plain_clip: Any, tmp_path: Path, taxonomy: Taxonomy, tower_file: Path
 ) -> None:
@@ -170,9 +198,15 @@ def test_files_that_are_no_weights_are_refused(
     (tmp_path / "noise.pt").write_bytes(b"not a checkpoint")
     torch.save({"x": Harmful()}, tmp_path / "harmful.pt")
     torch.save({"weights": torch.zeros(2)}, tmp_path / "unknown.pt")
+    torch.save([torch.zeros(2)], tmp_path / "list.pt")
+    (tmp_path / "empty.pt").touch()
+    (tmp_path / "text.pt").write_bytes(b"hello")
     for name, message in (
         ("noise", "cannot be read"),
-        ("harmful", "cannot be read"),
+        ("harmful", "cannot be read.*nothing in it was run"),
+        ("list", "holds no weights"),
+        ("empty", r"cannot be read as weights \(EOFError\)"),
+        ("text", "cannot be read"),
         ("unknown", "no layout"),
     ):
         with pytest.raises(ContentError, match=message):
