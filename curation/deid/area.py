@@ -24,6 +24,7 @@ from usds.curation.deid.area_shape import (
     split_components,
 )
 from usds.curation.deid.area_traces import find_traces
+from usds.curation.deid.strokes import stroke_groups
 from usds.curation.readers.base import Region
 
 ComponentKind = Literal["2d", "color", "spectral", "mmode"]
@@ -40,9 +41,10 @@ _MIN_AREA = 0.06
 _MIN_FILL = 0.12
 _UNSURE = 0.5
 _BRIGHT, _BRIGHT_SHARE = 90, 0.002
-"""A shadow beside the evidence holds next to no bright pixels; a line of text does."""
-_MIN_SHARE = 0.15
-"""Smallest view, as a share of the largest: tool bars are smaller."""
+"""A shadow beside the evidence holds next to no bright pixels, or bone; a line of text holds letters."""
+_LETTERS, _GROUPS = 5, 8
+_MIN_SHARE, _SLIMMEST = 0.15, 0.13
+"""Smallest view, as a share of the largest, and the slimmest: tool bars are smaller or slimmer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,10 +169,9 @@ def _working(rgb: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
 def _components(evidence: Mask, plane: NDArray[np.uint8]) -> list[Component]:
     if not evidence.any():
         return []
-    if fills_frame(evidence) and not has_gap(evidence) and fit_shape(evidence).shape != "fan":
-        rest = plane[draw(hull(evidence), plane.shape[:2]) == 0]
-        if rest.size == 0 or (rest > _BRIGHT).mean() < _BRIGHT_SHARE:
-            return [Component("2d", frame_corners(evidence), round(float(evidence.mean()), 3), "frame")]
+    cropped = fills_frame(evidence) and not has_gap(evidence) and fit_shape(evidence).shape != "fan"
+    if cropped and not _written_on(plane, draw(hull(evidence), plane.shape[:2]) == 0):
+        return [Component("2d", frame_corners(evidence), round(float(evidence.mean()), 3), "frame")]
     found: list[Component] = []
     size = plane.size
     for part in split_components(evidence):
@@ -180,7 +181,26 @@ def _components(evidence: Mask, plane: NDArray[np.uint8]) -> list[Component]:
         if inside.sum() >= _MIN_AREA * size and fill >= _MIN_FILL:
             found.append(Component("2d", fit.points, round(fit.score, 3), fit.shape))
     largest = max((_extent(component) for component in found), default=0.0)
-    return [component for component in found if _extent(component) >= _MIN_SHARE * largest]
+    return [
+        component
+        for component in found
+        if _extent(component) == largest
+        or (_extent(component) >= _MIN_SHARE * largest and _slimness(component) >= _SLIMMEST)
+    ]
+
+
+def _written_on(plane: NDArray[np.uint8], rest: NDArray[np.bool_]) -> bool:
+    """Whether what lies beside the evidence is bright in places and holds a row of letters."""
+    if not rest.any() or (plane[rest] > _BRIGHT).mean() < _BRIGHT_SHARE:
+        return False
+    lit = np.where(rest, plane, np.uint8(0))
+    return any(group.letters >= _LETTERS for group in stroke_groups(lit, limit=_GROUPS))
+
+
+def _slimness(component: Component) -> float:
+    """Short over long side of the box around a component."""
+    sides = np.ptp(component.polygon, axis=0)
+    return float(sides.min() / max(1.0, sides.max()))
 
 
 def _extent(component: Component) -> float:

@@ -33,10 +33,13 @@ class StrokeGroup:
         Half-open pixels.
     weight : float
         Contrast and number of strokes: what is worth reading first.
+    letters : int
+        Strokes in the row.
     """
 
     box: Box
     weight: float
+    letters: int
 
 
 def stroke_groups(plane: Plane, *, limit: int) -> list[StrokeGroup]:
@@ -106,7 +109,7 @@ def _group(row: list[Box], strokes: Plane) -> StrokeGroup:
     x1, y1 = max(b[2] for b in row), max(b[3] for b in row)
     contrast = float(strokes[y0:y1, x0:x1].mean())
     even = float(np.std([b[3] for b in row]) + np.std([b[3] - b[1] for b in row]))
-    return StrokeGroup((x0, y0, x1, y1), contrast * min(len(row), 8) / (1.0 + even))
+    return StrokeGroup((x0, y0, x1, y1), contrast * min(len(row), 8) / (1.0 + even), len(row))
 
 
 def _covers(a: Box, b: Box) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from support.pixel_scenes import fan_area, linear_area, motion, screen, speckle, spectrum, write
@@ -142,6 +143,34 @@ def test_views_of_several_probes_on_one_screen_all_stay() -> None:
     assert result.area is not None
     assert len(result.area.components) == 4
     assert result.warnings == ()
+
+
+def test_cropped_scan_with_bone_in_its_shadow_is_not_carved() -> None:
+    rgb = np.repeat(speckle((256, 256))[..., None], 3, axis=2)
+    rgb[120:] = 0
+    rgb[120:170, :30] = rgb[120:170, -30:] = 60
+    cv2.ellipse(rgb, (128, 240), (70, 40), 0, 200, 340, (220, 220, 220), 6)
+    result = find_area([rgb], (), is_clip=False)
+    assert result.area is not None
+    assert result.area.mask(rgb.shape).mean() >= 0.98
+
+
+def test_writing_below_a_scan_as_wide_as_the_picture_is_not_area() -> None:
+    rgb = np.repeat(speckle((360, 480))[..., None], 3, axis=2)
+    rgb[250:] = 0
+    write(rgb, "SMITH, JOHN  11/03/1957  4711832", (20, 320))
+    result = find_area([rgb], (), is_clip=False)
+    assert result.area is not None
+    assert not result.area.mask(rgb.shape)[290:].any()
+
+
+def test_tool_bar_is_no_view() -> None:
+    truth = linear_area()
+    rgb = screen(truth)
+    rgb[40:460, 590:630] = speckle((420, 40), 5)[..., None]
+    result = find_area([rgb], (), is_clip=False)
+    assert result.area is not None
+    assert overlap(result.area, truth) >= 0.97
 
 
 def test_linear_scan_that_a_shadow_parts_stays_whole() -> None:
