@@ -302,14 +302,21 @@ def _evaluate(taxonomy: Taxonomy, gold: Path, output: Output) -> None:
         interval = "" if score.low != score.low else f"{score.low:.3f}-{score.high:.3f}"
         numbers = (f"{value:.3f}" for value in (score.precision, score.recall, score.f1))
         table.add_row(name, str(score.tp + score.fn), *numbers, interval)
-    output.show(f"{result.n:,} captions, macro-F1 {result.macro_f1:.3f}", table)
-    output.show(f"negated called present: {result.dangerous} of {result.dangerous_of}")
+    macro = f"{result.macro_f1:.3f} ({result.macro_low:.3f}-{result.macro_high:.3f})"
+    output.show(f"{result.n:,} captions, macro-F1 {macro}", table)
+    danger = f"{result.dangerous} of {result.dangerous_of}"
+    if result.dangerous_of:
+        danger += f" (95 % {result.dangerous_low:.1%} to {result.dangerous_high:.1%})"
+    output.show(f"negated called present: {danger}")
     output.show(
         f"abstained rightly: {result.abstained_right} of {result.abstained_of}, "
         f"wrongly: {result.abstained_wrong}"
     )
     for worst in result.worst:
-        output.show(", ".join(f"{key}: {value}" for key, value in worst.items()))
+        output.show(f"{worst['id']}  {worst['text']}")
+        for kind in ("missed", "invented"):
+            if worst[kind]:
+                output.show(f"    {kind}: {'; '.join(worst[kind])}")
 
 
 def _explain(taxonomy: Taxonomy, text: str, output: Output) -> None:

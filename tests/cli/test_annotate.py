@@ -136,7 +136,9 @@ def test_evaluate_prints_scores(usds):
         "organ": ["Liver"], "body_system": ["Abdomen and retroperitoneum"], "diagnosis": ["mass"],
     }  # fmt: skip
     jsonl("gold.jsonl", gold)
-    assert "present, micro" in ok(usds("annotate", "--evaluate", "gold.jsonl")).stdout
+    shown = ok(usds("annotate", "--evaluate", "gold.jsonl")).stdout
+    assert "present, micro" in shown
+    assert "missed: present diagnosis: mass\n    invented: present diagnosis: cyst" in shown
     found = json.loads(ok(usds("annotate", "--evaluate", "gold.jsonl", "--json")).stdout)
     assert (found["micro"]["tp"], found["micro"]["fp"], found["micro"]["fn"]) == (2, 1, 1)
 
