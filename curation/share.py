@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
 
 from usds.curation.dataset_card import dataset_card
 from usds.curation.samples import SIDES, Samples
@@ -61,7 +62,7 @@ def export_huggingface(
     Raises
     ------
     UsageError
-        If ``folder`` exists.
+        If ``folder`` exists, cannot be made, or is being written by another process.
     """
     with _new_folder(folder) as partial:
         for side, name in _HF_SIDES.items():
@@ -215,14 +216,43 @@ def _ending(image: bytes) -> str:
 @contextmanager
 def _new_folder(folder: Path) -> Generator[Path]:
     """A folder beside ``folder`` that gets its name when the block ends well; else nothing stays."""
-    if folder.exists():
-        raise UsageError(f"{folder} exists; nothing is overwritten: give another name with --out")
+    _refuse_existing(folder)
     partial = folder.with_name(f".partial-{folder.name}")
-    shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
-    partial.mkdir(parents=True)
+    with _sole_writer(folder):
+        shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
+        try:
+            partial.mkdir()
+            yield partial
+            _refuse_existing(folder)  # made meanwhile by somebody else
+            partial.rename(folder)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+
+def _refuse_existing(folder: Path) -> None:
+    if folder.exists() or folder.is_symlink():
+        raise UsageError(f"{folder} exists; nothing is overwritten: give another name with --out")
+
+
+@contextmanager
+def _sole_writer(folder: Path) -> Generator[None]:
+    """Hold the lock of an export's name: a second run would clear away what the first one writes."""
+    path = folder.with_name(f".partial-{folder.name}.lock")
     try:
-        yield partial
-        partial.rename(folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path, timeout=0)
+        lock.acquire()
+    except Timeout as error:
+        raise UsageError(
+            f"{folder} is being written by another process: wait for it, or give another name with --out"
+        ) from error
+    except OSError as error:
+        raise UsageError(
+            f"{folder} cannot be written ({error.strerror}): give another name with --out"
+        ) from error
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        lock.release()

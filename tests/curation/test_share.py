@@ -143,6 +143,29 @@ def test_nothing_is_overwritten_and_a_failed_export_leaves_nothing(samples, tmp_
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset", "there"]
 
 
+def test_a_second_run_leaves_the_first_one_alone(samples, tmp_path):
+    refused = []
+
+    def second(_: int) -> None:
+        with pytest.raises(UsageError, match="webdataset is being written by another process") as told:
+            export_webdataset(samples, tmp_path / "webdataset")
+        refused.append(told)
+
+    export_webdataset(samples, tmp_path / "webdataset", advance=second)
+    assert refused
+    assert (tmp_path / "webdataset" / "shards.json").is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset", "webdataset"]
+
+
+def test_a_place_that_cannot_be_written_is_named(samples, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=r"file/hf cannot be written \(.+\): give another name with --out"):
+        export_huggingface(samples, tmp_path / "file" / "hf")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match="link exists; nothing is overwritten"):
+        export_huggingface(samples, tmp_path / "link")
+
+
 def test_a_killed_export_shows_no_folder_and_the_next_one_succeeds(samples, tmp_path):
     script = (
         "import sys, time; from pathlib import Path\n"
