@@ -3,8 +3,8 @@
 Contrastive batches show a label's word only inside whole captions, and a label that few captions carry is
 hardly ever a negative. This term puts the question of zero-shot evaluation into the training: among the
 prompts of a dimension's labels, those of the record come first. It is asked of the image and of the caption.
-Asked of the image alone, the image tower learns directions that captions do not share, and retrieval falls
-(docs/benchmarks/model.md). Every dimension counts the same, however few records fill it. Labels that no
+Asked of the image alone, the image tower learns directions that captions do not share, and retrieval does not
+gain (docs/benchmarks/model.md). Every dimension counts the same, however few records fill it. Labels that no
 record carries are learned as negatives. The attribute scores of a model trained with it rest on training
 labels; a report must say so.
 """
