@@ -7,6 +7,7 @@ holds, and requests that name another host are refused, so no other page in the 
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import threading
 from http import HTTPStatus
@@ -21,6 +22,8 @@ from usds.schemas.errors import UsdsError
 __all__ = ["ReviewServer"]
 
 _LONGEST: Final = 1 << 20
+_LENGTH: Final = re.compile(r"[0-9]{1,9}")
+_UNEXPECTED: Final = "unexpected error ({}): the dataset may be damaged, or the disk full"
 _SIGNATURES: Final = {b"\xff\xd8": "image/jpeg", b"\x89P": "image/png"}
 
 
@@ -61,6 +64,13 @@ class ReviewServer(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: ReviewServer  # pyright: ignore[reportIncompatibleVariableOverride]
 
+    def handle_one_request(self) -> None:
+        """As the base class, but a request that cannot be answered leaves the terminal alone."""
+        try:
+            super().handle_one_request()
+        except ConnectionError:  # the browser left: it drops pictures when the page turns
+            self.close_connection = True
+
     def do_GET(self) -> None:
         """The page, its data, a picture."""
         match self._path():
@@ -95,7 +105,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _path(self) -> list[str] | None:
         """Parts of the path behind the secret; None for whoever does not know it."""
-        parts = [unquote(part) for part in urlsplit(self.path).path.split("/")[1:]]
+        try:
+            parts = [unquote(part) for part in urlsplit(self.path).path.split("/")[1:]] or [""]
+        except ValueError:  # an address that is none
+            return None
         known = secrets.compare_digest(parts[0].encode(), self.server.secret.encode())
         if not known or self.headers.get("Host") not in self.server.hosts:
             return None
@@ -103,12 +116,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _body(self) -> dict[str, list[str]] | None:
         length = self.headers.get("Content-Length", "")
-        if not length.isdigit() or int(length) > _LONGEST:
+        if not _LENGTH.fullmatch(length) or int(length) > _LONGEST:
             self._refuse(HTTPStatus.BAD_REQUEST, "labels are missing, or too many")
             return None
         try:
             body: Any = json.loads(self.rfile.read(int(length)))
-        except ValueError:
+        except (ValueError, RecursionError):
             body = None
         if not _is_labels(body):
             self._refuse(HTTPStatus.BAD_REQUEST, "labels are lists of words by dimension, as JSON")
@@ -120,12 +133,19 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(json.dumps(make(), ensure_ascii=False).encode("utf-8", "replace"), "application/json")
         except UsdsError as error:
             self._refuse(HTTPStatus.CONFLICT, str(error))
+        except ConnectionError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the page is told, the terminal is spared a traceback
+            self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR, _UNEXPECTED.format(type(error).__name__))
 
     def _picture(self, frame_id: str) -> None:
         try:
             image = self.server.session.picture(frame_id)
         except UsdsError as error:
             self._refuse(HTTPStatus.NOT_FOUND, str(error))
+            return
+        except Exception as error:  # noqa: BLE001 - as above: a damaged shard has many names
+            self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR, _UNEXPECTED.format(type(error).__name__))
             return
         self._send(image, _SIGNATURES.get(image[:2], "application/octet-stream"))
 

@@ -1,6 +1,7 @@
 """The review page: what it shows, what it keeps, who may ask; in a real browser where one is installed."""
 
 import json
+import socket
 import threading
 import urllib.error
 import urllib.request
@@ -139,12 +140,41 @@ def test_only_who_holds_the_link_gets_an_answer(server):
     assert server.server_address[0] == "127.0.0.1"
 
 
-@pytest.mark.parametrize("body", [b"{", b"[]", b'{"organ": "Liver"}', b'{"organ": [1]}', b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "body", [b"{", b"[]", b'{"organ": "Liver"}', b'{"organ": [1]}', b"\xff\xfe", b"[" * 99_999]
+)
 def test_a_malformed_request_is_refused(server, dataset, body):
     status, answer = ask(f"{server.address}caption/c-homeless", body)
     assert status == 400
     assert json.loads(answer)["error"] == "labels are lists of words by dimension, as JSON"
     assert read_corrections(dataset) == []
+
+
+@pytest.mark.parametrize(
+    ("request_line", "status"),
+    [
+        (b"GET http://[x HTTP/1.0", b"404"),
+        (b"GET * HTTP/1.0", b"404"),
+        (b"POST /SECRET/caption/c-homeless HTTP/1.0\r\nHost: HOST\r\nContent-Length: \xb2", b"400"),
+        (b"POST /SECRET/caption/c-homeless HTTP/1.0\r\nHost: HOST\r\nContent-Length: " + b"9" * 5000, b"400"),
+    ],
+)
+def test_a_strange_request_gets_an_answer_and_the_terminal_stays_quiet(server, capfd, request_line, status):
+    host = f"127.0.0.1:{server.server_port}".encode()
+    line = request_line.replace(b"SECRET", server.secret.encode()).replace(b"HOST", host)
+    with socket.create_connection(server.server_address) as connection:
+        connection.sendall(line + b"\r\n\r\n")
+        assert connection.recv(12)[9:] == status
+    assert capfd.readouterr().err == ""
+
+
+def test_a_damaged_shard_is_told_to_the_page_and_not_to_the_terminal(server, dataset, capfd):
+    (shard,) = dataset.paths("images")
+    shard.write_bytes(b"PAR1" + bytes(100))
+    status, answer = ask(f"{server.address}image/plain")
+    assert (status, json.loads(answer)["error"][:16]) == (500, "unexpected error")
+    assert ask(f"{server.address}caption/c-homeless")[0] == 200
+    assert capfd.readouterr().err == ""
 
 
 def test_errors_come_as_words(server):
