@@ -141,6 +141,6 @@ def import_run(
     }  # fmt: skip
     run = create_run(base, settings, taxonomy, facts, exact=exact)
     write_json(run.folder / REPORT, json.loads(json.dumps(asdict(report))))
-    identity = identity_of(model, settings=settings_hash(settings), data=facts["hash"])
+    identity = identity_of(model, settings=settings_hash(settings), data=str(facts["hash"]))
     CheckpointStore(run.checkpoints).save(Checkpoint(0, model.state_dict()), model, identity)
     return ImportedRun(run, report)
