@@ -30,6 +30,8 @@ INTERRUPTED: Final = 130
 # The base of typer's command line errors has no public name; BadParameter, which has one, derives from it.
 _CommandLineError = cast("type[Exception]", typer.BadParameter.__base__)
 _ASKS_FOR_HELP: Final = "NoArgsIsHelpError"
+_TABLE_READERS: Final = frozenset({"pyarrow", "duckdb"})
+"""Libraries that read nothing but the dataset's tables; `usds sql` explains errors of a statement itself."""
 
 
 def guarded(run: Callable[[], Any]) -> int:
@@ -97,6 +99,12 @@ def _unexpected(error: Exception) -> int:
         if error.errno == errno.ENOSPC:
             report("no space left on the device: free some, then run the same command again")
             return 1
+    if type(error).__module__.split(".")[0].lstrip("_") in _TABLE_READERS:
+        report(
+            "a table cannot be read: a file of the dataset is damaged or was changed by hand; `usds audit` "
+            f"names it, and ingesting or annotating again makes it anew; details are in {_write_log(error)}"
+        )
+        return 1
     report(f"unexpected error ({kind}); details, which may be private, are in {_write_log(error)}")
     return 1
 

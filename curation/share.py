@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 
 from usds.curation.dataset_card import dataset_card
 from usds.curation.samples import SIDES, Samples
+from usds.schemas.dataset import is_dataset
 from usds.schemas.errors import UsageError
 from usds.schemas.files import canonical_json
 
@@ -233,6 +234,8 @@ def _new_folder(folder: Path) -> Generator[Path]:
 def _refuse_existing(folder: Path) -> None:
     if folder.exists() or folder.is_symlink():
         raise UsageError(f"{folder} exists; nothing is overwritten: give another name with --out")
+    if any(is_dataset(parent) for parent in folder.absolute().parents):
+        raise UsageError(f"{folder} lies inside a dataset directory: name a place outside with --out")
 
 
 @contextmanager

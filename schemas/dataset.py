@@ -6,6 +6,7 @@ DuckDB, pixels are fetched by locator. One writer at a time holds the lock.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
@@ -65,16 +66,22 @@ def exclusive(root: Path, command: str) -> Generator[None]:
     ------
     DatasetLocked
         If another process holds it; the message says which command that is.
+    UsageError
+        If nothing can be written there.
     """
-    root.mkdir(parents=True, exist_ok=True)
     path = root / LOCK
-    holder = FileLock(path, timeout=0, mode=0o644)
     try:
+        root.mkdir(parents=True, exist_ok=True)
+        holder = FileLock(path, timeout=0, mode=0o644)
         holder.acquire()
     except Timeout as error:
         raise DatasetLocked(
             f"{root} is being written by {_holder(path)}: wait until it has ended, then run `{command}` again"
         ) from error
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise
+        raise UsageError(f"{root} cannot be written ({error.strerror}): name another --dataset") from error
     try:
         path.write_text(json.dumps({"command": command, "pid": os.getpid()}), "utf-8")
         yield

@@ -177,3 +177,14 @@ def test_doctor_warns_of_the_demo_key(usds, tmp_path):
     result = usds("doctor", "--dataset", tmp_path / "demo", "--json")
     key = next(c for c in json.loads(result.stdout)["checks"] if c["group"] == "key")
     assert (key["status"], "public demo key" in key["detail"]) == ("warning", True)
+
+
+def test_a_damaged_table_says_so_and_what_to_do(labelled, capsys):
+    from usds.cli.errors import guarded
+    from usds.cli.main import app
+
+    labelled.paths("frames")[0].write_bytes(b"PAR1 nothing PAR1")
+    assert guarded(lambda: app(["stats", "--dataset", str(labelled.root)], standalone_mode=False)) == 1
+    error = capsys.readouterr().err
+    assert "a file of the dataset is damaged or was changed by hand; `usds audit` names it" in error
+    assert "unexpected" not in error

@@ -111,6 +111,11 @@ def test_the_card_hides_small_counts_and_says_that_nothing_was_audited(samples):
     assert "| train | <5 | <5 | <5 |" in dataset_card(Samples.of(few), title="Few")
 
 
+def test_an_export_never_lands_inside_a_dataset(samples):
+    with pytest.raises(UsageError, match="lies inside a dataset directory"):
+        export_webdataset(samples, samples.dataset.root / "images" / "shards")
+
+
 def test_the_card_claims_no_cleaning_of_what_was_imported_as_released(samples):
     assert "text inside it blacked" in dataset_card(samples, title="Own")
     samples.dataset.save_info(detector="none: published pictures are stored as released")

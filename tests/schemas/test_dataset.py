@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import duckdb
 import pytest
@@ -153,4 +154,10 @@ def test_a_lock_does_not_outlive_its_process(tmp_path):
     code += "context = exclusive(Path(sys.argv[1]), 'usds ingest'); context.__enter__(); os._exit(9)"
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == 9
     with exclusive(tmp_path, "usds ingest"):
+        pass
+
+
+def test_a_place_that_cannot_be_written_is_named():
+    wanted = pytest.raises(UsageError, match="/proc/nobody/dataset cannot be written .*: name another --dataset")
+    with wanted, exclusive(Path("/proc/nobody/dataset"), "usds ingest raw/"):
         pass
