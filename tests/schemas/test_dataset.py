@@ -158,6 +158,8 @@ def test_a_lock_does_not_outlive_its_process(tmp_path):
 
 
 def test_a_place_that_cannot_be_written_is_named():
-    wanted = pytest.raises(UsageError, match="/proc/nobody/dataset cannot be written .*: name another --dataset")
+    wanted = pytest.raises(
+        UsageError, match=r"/proc/nobody/dataset cannot be written .*: name another --dataset"
+    )
     with wanted, exclusive(Path("/proc/nobody/dataset"), "usds ingest raw/"):
         pass
