@@ -13,7 +13,7 @@ import multiprocessing
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
@@ -35,12 +35,19 @@ def main() -> int:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--processes", type=int, nargs="*", default=list(PROCESSES))
     options = parser.parse_args()
-    rows = [{"what": f"still {r}x{c}", **_alone(_still, (r, c))} for r, c in SIZES]
-    rows += [{"what": f"colour clip, {n} key frames", **_alone(_clip, n)} for n in KEY_FRAMES]
-    rows += [_together(count) for count in options.processes]
-    for row in rows:
-        print(json.dumps(row) if options.json else "  ".join(f"{k} {v}" for k, v in row.items()))
+    for row in _rows(options.processes):
+        line = json.dumps(row) if options.json else "  ".join(f"{k} {v}" for k, v in row.items())
+        print(line, flush=True)
     return 0
+
+
+def _rows(processes: Sequence[int]) -> Iterator[dict[str, object]]:
+    for rows, columns in SIZES:
+        yield {"what": f"still {rows}x{columns}", **_alone(_still, (rows, columns))}
+    for count in KEY_FRAMES:
+        yield {"what": f"colour clip, {count} key frames", **_alone(_clip, count)}
+    for count in processes:
+        yield _together(count)
 
 
 def picture(size: tuple[int, int], seed: int, *, doppler: bool = False) -> RGB:
