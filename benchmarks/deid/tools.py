@@ -132,7 +132,7 @@ class Presidio:
         )
 
     def __init__(self) -> None:
-        from presidio_image_redactor import TesseractOCR
+        from presidio_image_redactor import TesseractOCR  # pyright: ignore[reportMissingImports]
 
         self.reader: Any = TesseractOCR()
 
