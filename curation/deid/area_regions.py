@@ -67,7 +67,7 @@ def check_regions(
             warnings.append(f"dropped_{region.kind}")
             box = np.zeros_like(evidence)
             box[_window(region, scale)] = 1
-            traces += [(kind, box) for kind in _TRACES if kind == region.kind]
+            traces.extend((trace, box) for trace in _TRACES if trace == str(region.kind))
     views, more = _views([region for region in sound if region.kind in _VIEWS], rest, scale)
     return CheckedRegions(views, tuple(dict.fromkeys([*warnings, *more])), tuple(traces))
 
