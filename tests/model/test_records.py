@@ -48,7 +48,9 @@ def test_captions_that_differ_in_case_and_space_are_one() -> None:
 
 def test_labels_outside_the_taxonomy_are_refused(tmp_path: Path) -> None:
     dataset = make_dataset(tmp_path / "dataset", specs(3, 1), labels=lambda _: {"organ": ["Tail"]})
-    with pytest.raises(ContentError, match=r"label 'Tail' is not in dimension 'organ'.*label them again with `usds annotate"):
+    with pytest.raises(
+        ContentError, match=r"label 'Tail' is not in dimension 'organ'.*label them again with `usds annotate"
+    ):
         load_records(dataset, load_taxonomy("udt"), "default")
 
 
