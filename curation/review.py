@@ -25,12 +25,12 @@ from usds.taxonomy.udt import Taxonomy, load_taxonomy
 __all__ = [
     "Doubt",
     "ReviewReport",
-    "current_labels",
     "current_taxonomy",
     "differences",
     "doubts",
     "known_labels",
     "read_review",
+    "with_parents",
     "write_review",
 ]
 
@@ -57,6 +57,7 @@ class Doubt:
     """A caption that a person should look at: why, and what was read in it."""
 
     caption_id: str
+    target_id: str
     scope: str
     why: tuple[str, ...]
     text: str
@@ -129,7 +130,7 @@ WITH flagged AS (
     SELECT caption_id, list(DISTINCT [assertion, dimension, label]) AS labels FROM evidence
     WHERE caption_id IS NOT NULL AND assertion IN ('present', 'negated', 'uncertain') GROUP BY 1
 )
-SELECT caption_id, scope, list(why ORDER BY why), any_value(text), any_value(labels)
+SELECT caption_id, target_id, scope, list(why ORDER BY why), any_value(text), any_value(labels)
 FROM why JOIN captions USING (caption_id) LEFT JOIN labels USING (caption_id)
 GROUP BY ALL ORDER BY min(why), caption_id
 """
@@ -148,8 +149,8 @@ def doubts(
     sql = _CHOSEN.format(finding=finding, site=site, every="true" if every else "false")
     cursor = connection.execute(sql)
     while chunk := cursor.fetchmany(_CHUNK):
-        for caption_id, scope, why, text, labels in chunk:
-            yield Doubt(caption_id, scope, tuple(why), text, _cells(taxonomy, labels or []))
+        for caption_id, target_id, scope, why, text, labels in chunk:
+            yield Doubt(caption_id, target_id, scope, tuple(why), text, _cells(taxonomy, labels or []))
 
 
 def _row(doubt: Doubt) -> dict[str, str]:
@@ -202,7 +203,7 @@ def read_review(
     name, taxonomy = current_taxonomy(dataset, set_name)
     touched = dict(_touched(path, taxonomy))
     with dataset.connect(name) as connection:
-        present = current_labels(connection, taxonomy, list(touched))
+        present = _current_labels(connection, taxonomy, list(touched))
     unknown = sorted(touched.keys() - present.keys())
     if unknown:
         raise ContentError(f"{path}: caption {unknown[0]} is not in {dataset.root}")
@@ -292,7 +293,7 @@ def _asserted(taxonomy: Taxonomy, item: str, where: str) -> str:
     return f"{dimension.strip()}: {_label(taxonomy, dimension.strip(), label.strip(), where)}"
 
 
-def current_labels(
+def _current_labels(
     connection: duckdb.DuckDBPyConnection, taxonomy: Taxonomy, caption_ids: list[str]
 ) -> dict[str, tuple[str, Labels]]:
     """Caption id -> (target id, its labels now); captions that are not in the dataset are left out."""
@@ -309,16 +310,21 @@ def differences(
     taxonomy: Taxonomy, caption_id: str, target_id: str, now: Labels, wanted: Labels
 ) -> Iterator[Correction]:
     """Corrections that lead from ``now`` to ``wanted``: removals first; an added label brings its parent."""
-    before, after = _triples(now), _triples(wanted)
-    after |= {
-        ("present", *parent)
-        for assertion, dimension, label in after - before
-        if assertion == "present" and (parent := taxonomy.parent_of(dimension, label)) is not None
-    }
+    before, after = _triples(now), _triples(with_parents(taxonomy, now, wanted))
     for assertion, dimension, label in sorted(before - after):
         yield Correction(target_id, caption_id, dimension, label, "remove", assertion)
     for assertion, dimension, label in sorted(after - before):
         yield Correction(target_id, caption_id, dimension, label, "add", assertion)
+
+
+def with_parents(taxonomy: Taxonomy, now: Labels, wanted: Labels) -> Labels:
+    """``wanted``, and the parent of each present label that ``now`` lacks."""
+    full = {name: set(values) for name, values in wanted.items()}
+    for dimension in taxonomy.dimension_names:
+        for label in wanted[dimension] - now[dimension]:
+            if (parent := taxonomy.parent_of(dimension, label)) is not None:
+                full[parent[0]].add(parent[1])
+    return {name: frozenset(values) for name, values in full.items()}
 
 
 def _triples(cells: Labels) -> set[tuple[str, str, str]]:

@@ -13,11 +13,11 @@ from usds.curation.review import (
     ASSERTIONS,
     Doubt,
     Labels,
-    current_labels,
     current_taxonomy,
     differences,
     doubts,
     known_labels,
+    with_parents,
 )
 from usds.schemas.dataset import Dataset
 from usds.schemas.errors import UsageError
@@ -123,7 +123,7 @@ class ReviewSession:
             "why": doubt.why,
             "text": doubt.text,
             "spans": spans,
-            "labels": {name: sorted(values) for name, values in labels.items()},
+            "labels": _sorted(labels),
             "frames": [frame for (frame,) in frames[:_FRAMES]],
             "more_frames": max(0, len(frames) - _FRAMES),
         }
@@ -161,14 +161,13 @@ class ReviewSession:
         wanted = known_labels(items, self.taxonomy, f"caption {caption_id}")
         with self._lock:
             now = self._saved.get(caption_id, doubt.labels)
-            target = self._target(caption_id)
-            changes = list(differences(self.taxonomy, caption_id, target, now, wanted))
+            changes = list(differences(self.taxonomy, caption_id, doubt.target_id, now, wanted))
             if changes:
                 with self.dataset.lock("usds review"):
                     append_corrections(self.dataset, changes)
-            self._saved[caption_id] = _with_parents(self.taxonomy, wanted, now)
+            kept = self._saved[caption_id] = with_parents(self.taxonomy, now, wanted)
             self.corrections += len(changes)
-        return {"corrections": len(changes), "labels": self.caption(caption_id)["labels"]}
+        return {"corrections": len(changes), "labels": _sorted(kept)}
 
     def finish(self, settings: AnnotateSettings) -> AnnotateReport | None:
         """Annotate what was corrected; None if nothing was."""
@@ -177,21 +176,11 @@ class ReviewSession:
         with self.dataset.lock("usds review"):
             return annotate_dataset(self.dataset, self.taxonomy, settings, set_name=self.set_name)
 
-    def _target(self, caption_id: str) -> str:
-        with self.dataset.connect(self.set_name) as connection:
-            return current_labels(connection, self.taxonomy, [caption_id])[caption_id][0]
-
     def _doubt(self, caption_id: str) -> Doubt:
         if caption_id not in self._queue:
             raise UsageError(f"caption {caption_id!r} is not among those to look at")
         return self._queue[caption_id]
 
 
-def _with_parents(taxonomy: Any, wanted: Labels, now: Labels) -> Labels:
-    """The labels after :func:`differences`: an added label brought its parent along."""
-    full = {name: set(values) for name, values in wanted.items()}
-    for dimension in taxonomy.dimension_names:
-        for label in wanted[dimension] - now[dimension]:
-            if (parent := taxonomy.parent_of(dimension, label)) is not None:
-                full[parent[0]].add(parent[1])
-    return {name: frozenset(values) for name, values in full.items()}
+def _sorted(labels: Labels) -> dict[str, list[str]]:
+    return {name: sorted(values) for name, values in labels.items()}
