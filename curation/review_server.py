@@ -10,12 +10,14 @@ import json
 import re
 import secrets
 import threading
+from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
+from usds.curation.deid.encode import format_of
 from usds.curation.review_page import ReviewSession
 from usds.schemas.errors import UsdsError
 
@@ -24,7 +26,7 @@ __all__ = ["ReviewServer"]
 _LONGEST: Final = 1 << 20
 _LENGTH: Final = re.compile(r"[0-9]{1,9}")
 _UNEXPECTED: Final = "unexpected error ({}): the dataset may be damaged, or the disk full"
-_SIGNATURES: Final = {b"\xff\xd8": "image/jpeg", b"\x89P": "image/png"}
+_TYPES: Final = {"jpeg": "image/jpeg", "png": "image/png", None: "application/octet-stream"}
 
 
 class ReviewServer(ThreadingHTTPServer):
@@ -128,26 +130,25 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         return body
 
-    def _answer(self, make: Any) -> None:
-        try:
-            self._send(json.dumps(make(), ensure_ascii=False).encode("utf-8", "replace"), "application/json")
-        except UsdsError as error:
-            self._refuse(HTTPStatus.CONFLICT, str(error))
-        except ConnectionError:
-            raise
-        except Exception as error:  # noqa: BLE001 - the page is told, the terminal is spared a traceback
-            self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR, _UNEXPECTED.format(type(error).__name__))
+    def _answer(self, make: Callable[[], Any]) -> None:
+        found = self._made(make, HTTPStatus.CONFLICT)
+        if found is not None:
+            self._send(json.dumps(found, ensure_ascii=False).encode("utf-8", "replace"), "application/json")
 
     def _picture(self, frame_id: str) -> None:
+        image = self._made(lambda: self.server.session.picture(frame_id), HTTPStatus.NOT_FOUND)
+        if image is not None:
+            self._send(image, _TYPES[format_of(image)])
+
+    def _made(self, make: Callable[[], Any], refused: HTTPStatus) -> Any:
+        """What ``make`` returns; None where it fails, and then the page has been told why."""
         try:
-            image = self.server.session.picture(frame_id)
+            return make()
         except UsdsError as error:
-            self._refuse(HTTPStatus.NOT_FOUND, str(error))
-            return
-        except Exception as error:  # noqa: BLE001 - as above: a damaged shard has many names
+            self._refuse(refused, str(error))
+        except Exception as error:  # noqa: BLE001 - a damaged shard has many names; the terminal is spared them
             self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR, _UNEXPECTED.format(type(error).__name__))
-            return
-        self._send(image, _SIGNATURES.get(image[:2], "application/octet-stream"))
+        return None
 
     def _refuse(self, status: HTTPStatus, message: str) -> None:
         self._send(json.dumps({"error": message}).encode(), "application/json", status)

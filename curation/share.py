@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from usds.curation.dataset_card import dataset_card
+from usds.curation.deid.encode import format_of
 from usds.curation.samples import SIDES, Samples
 from usds.schemas.dataset import is_dataset
 from usds.schemas.errors import UsageError
@@ -29,7 +30,7 @@ __all__ = ["SHARD_BYTES", "export_huggingface", "export_webdataset"]
 SHARD_BYTES: Final = 500 << 20
 """Size after which a new shard begins; the Hugging Face hub's own default."""
 _HF_SIDES: Final = {"train": "train", "valid": "validation", "test": "test"}
-_SIGNATURES: Final = {b"\xff\xd8": "jpg", b"\x89P": "png"}
+_ENDINGS: Final = {"jpeg": "jpg", "png": "png", None: "bin"}
 
 Advance = Callable[[int], None]
 
@@ -211,7 +212,7 @@ def _members(row: dict[str, Any], image: bytes) -> Iterator[tuple[tarfile.TarInf
 
 
 def _ending(image: bytes) -> str:
-    return _SIGNATURES.get(image[:2], "bin")
+    return _ENDINGS[format_of(image)]
 
 
 @contextmanager

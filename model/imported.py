@@ -134,13 +134,14 @@ def import_run(
     settings = settings_for(path, read_state(path), overrides)
     model = UltrasoundCLIP(settings.model, taxonomy)
     report = import_weights(model, path)
+    digest = file_sha256(file)
     facts = {
         "dataset": None, "dataset_id": None, "tool": None, "annotation_set": None,
         "split": settings.data.split, "frames": {}, "subjects": {}, "selection": "weights from elsewhere",
-        "imported": {"file": file.name, "sha256": file_sha256(file)}, "hash": file_sha256(file),
+        "imported": {"file": file.name, "sha256": digest}, "hash": digest,
     }  # fmt: skip
     run = create_run(base, settings, taxonomy, facts, exact=exact)
     write_json(run.folder / REPORT, json.loads(json.dumps(asdict(report))))
-    identity = identity_of(model, settings=settings_hash(settings), data=str(facts["hash"]))
+    identity = identity_of(model, settings=settings_hash(settings), data=digest)
     CheckpointStore(run.checkpoints).save(Checkpoint(0, model.state_dict()), model, identity)
     return ImportedRun(run, report)

@@ -98,8 +98,10 @@ def load_language() -> Language:
 
 
 def _expanded(patterns: Iterable[Any]) -> tuple[str, ...]:
-    # YAML reads a bare no, on, off, yes as a truth value: such a pattern is a mistake of the file.
-    return tuple(dict.fromkeys(text for pattern in patterns for text in expand(str(pattern))))
+    for pattern in patterns:
+        if not isinstance(pattern, str):  # YAML reads a bare no, on, off, yes as a truth value
+            raise TypeError(f"english.yaml: {pattern!r} is no text: put the word into quotes")
+    return tuple(dict.fromkeys(text for pattern in patterns for text in expand(pattern)))
 
 
 class Lexicon:

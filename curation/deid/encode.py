@@ -44,6 +44,13 @@ def encode(rgb: RGB, image_format: ImageFormat = "jpeg", quality: int = 95) -> b
     return data.tobytes()
 
 
+def format_of(data: bytes) -> ImageFormat | None:
+    """The format of an encoded picture of the dataset, by its first bytes; None for anything else."""
+    if data.startswith(b"\xff\xd8"):
+        return "jpeg"
+    return "png" if data.startswith(b"\x89PNG") else None
+
+
 def decode(data: bytes) -> RGB:
     """Decode what `encode` wrote, as a reader of the dataset sees it.
 
