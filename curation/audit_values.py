@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import cache
-from importlib.resources import files
 from typing import Any, Final, get_args
-
-import yaml
 
 from usds.curation.deid.identity import SubjectRule
 from usds.curation.frames import Mode
-from usds.curation.readers.lookup import TableName, known_code
+from usds.curation.readers.lookup import TableName, known_code, table_entries
 from usds.schemas import tables
 
 __all__ = ["code_is_known", "is_expected", "looks_coded"]
@@ -38,13 +34,6 @@ _LISTS: Final[Mapping[tuple[str, str], frozenset[str]]] = {
 }
 
 
-@cache
-def _looked_up(table: TableName) -> frozenset[str]:
-    """Values that a lookup table can give."""
-    text = files("usds.curation.readers").joinpath(f"{table}.yaml").read_text("utf-8")
-    return frozenset({"unknown", "other", *(str(row["name"]) for row in yaml.safe_load(text))})
-
-
 def is_expected(table: str, column: str, value: str) -> bool | None:
     """Whether a value belongs to its coded column; None where no list or shape is known.
 
@@ -55,7 +44,7 @@ def is_expected(table: str, column: str, value: str) -> bool | None:
     column, value : str
     """
     if table == "frames" and column in _LOOKED_UP:
-        return value in _looked_up(column)
+        return value == "unknown" or value in table_entries(column)
     if (table, column) in _LISTS:
         return value in _LISTS[table, column]
     if (table, column) in _SHAPES:

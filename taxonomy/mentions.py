@@ -14,13 +14,13 @@ class Mention:
     """One label found at one place, with what the caption says about it.
 
     `first` and `last` are the half-open token span; `head` names the group of a bare head word such as
-    "flow",
-    which is no label until a rule makes one of it; `abnormal` marks a word that forbids normal appearance.
+    "flow", which is no label until a rule makes one of it; `abnormal` marks a word that forbids normal
+    appearance.
     """
 
     __slots__ = (
-        *("abnormal", "assertion", "cue", "first", "form", "head", "item", "last", "modifier", "sentence"),
-    )
+        "abnormal", "assertion", "cue", "first", "form", "head", "item", "last", "modifier", "sentence",
+    )  # fmt: skip
 
     def __init__(
         self,

@@ -35,6 +35,12 @@ def _table(name: TableName) -> tuple[tuple[str, tuple[str, ...]], ...]:
     )
 
 
+@cache
+def table_entries(table: TableName) -> frozenset[str]:
+    """Every text that :func:`look_up` can return of a table."""
+    return frozenset({"other", *(name for name, _ in _table(table))})
+
+
 def look_up(table: TableName, value: str | None) -> str | None:
     """Translate a free-text value through a shipped table.
 
