@@ -12,11 +12,9 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 from sklearn.model_selection import StratifiedKFold
 
-from usds.schemas import tables
-from usds.schemas.annotations import AnnotationSet
+from benchmarks.datasets import frame_row, write_labels
 from usds.schemas.dataset import Dataset
 from usds.taxonomy.udt import Taxonomy
 
@@ -118,7 +116,7 @@ def write_dataset(cases: Sequence[Case], root: Path, view: str, taxonomy: Taxono
             writer.add_frame(_frame_row(case.name), encoded)
             rows.append(_annotation_row(case, taxonomy))
         writer.commit()
-    _annotate(dataset, taxonomy, rows)
+    write_labels(dataset, taxonomy, rows)
     for fold, test in enumerate(folds(cases)):
         names = {cases[i].name for i in test}
         sides = [{"subject_id": c.name, "split": "test" if c.name in names else "train"} for c in cases]
@@ -136,14 +134,8 @@ def folds(cases: Sequence[Case]) -> list[Ints]:
 
 
 def _frame_row(name: str) -> dict[str, Any]:
-    empty = {"string": "", "bool": False}
-    row = {
-        column.name: [] if pa.types.is_list(column.type) else empty.get(str(column.type), 0)
-        for column in tables.FRAMES
-        if not column.nullable
-    }
     place = {"frame_id": f"f{name}", "study_id": f"t{name}", "subject_id": name, "source_key": name}
-    return {**row, **place, "mode": "b_mode", "rows": SIDE, "cols": SIDE}
+    return frame_row(**place, mode="b_mode", rows=SIDE, cols=SIDE)
 
 
 def _annotation_row(case: Case, taxonomy: Taxonomy) -> dict[str, Any]:
@@ -154,14 +146,3 @@ def _annotation_row(case: Case, taxonomy: Taxonomy) -> dict[str, Any]:
         "source_caption_ids": [f"c{case.name}"],
     }
     return {**fixed, **own, **{name: [case.labels[name]] for name in taxonomy.dimension_names}}
-
-
-def _annotate(dataset: Dataset, taxonomy: Taxonomy, rows: list[dict[str, Any]]) -> None:
-    sets, name = dataset.annotations, taxonomy.set_name
-    sets.write_taxonomy(name, taxonomy.source_text)
-    table = pa.Table.from_pylist(rows, schema=tables.annotation_schema(taxonomy.dimension_names))
-    entry = sets.write_task(name, "cases", "0" * 12, table, tables.EVIDENCE.empty_table())
-    sets.commit(
-        AnnotationSet(name, taxonomy.id, taxonomy.content_hash, taxonomy.dimension_names, {"cases": entry})
-    )
-    sets.set_current(name)

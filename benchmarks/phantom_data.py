@@ -18,10 +18,8 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
-from usds.schemas import tables
-from usds.schemas.annotations import AnnotationSet
+from benchmarks.datasets import frame_row, write_labels
 from usds.schemas.dataset import Dataset
 from usds.taxonomy.udt import Taxonomy, load_taxonomy
 
@@ -202,7 +200,7 @@ def write_dataset(root: Path, settings: PhantomSettings) -> Dataset:
                 _write_subject(writer, rows, taxonomy, settings, subject=subject, side=side, rng=rng)
                 sides.append({"subject_id": f"s{subject:06d}", "split": side})
             writer.commit()
-    _annotate(dataset, taxonomy, rows)
+    write_labels(dataset, taxonomy, rows)
     dataset.write_split("default", sides)
     return dataset
 
@@ -264,35 +262,14 @@ def _write_subject(
 def _frame_row(
     frame: str, name: str, index: int, settings: PhantomSettings, rng: np.random.Generator
 ) -> dict[str, Any]:
-    blank = {column.name: _blank(column.type) for column in tables.FRAMES if not column.nullable}
-    return {
-        **blank,
-        "frame_id": frame,
-        "study_id": f"t{name}",
-        "subject_id": name,
-        "source_key": f"k{name}",
-        "frame_index": index,
-        "rows": settings.side,
-        "cols": settings.side,
-        "mode": "b_mode",
-        "phash": f"{int(rng.integers(1, 2**63)):016x}",
-    }
-
-
-def _blank(kind: pa.DataType) -> Any:
-    if pa.types.is_list(kind):
-        return []
-    if pa.types.is_string(kind):
-        return ""
-    return False if pa.types.is_boolean(kind) else 0
-
-
-def _annotate(dataset: Dataset, taxonomy: Taxonomy, rows: list[dict[str, Any]]) -> None:
-    sets, name = dataset.annotations, taxonomy.set_name
-    sets.write_taxonomy(name, taxonomy.source_text)
-    table = pa.Table.from_pylist(rows, schema=tables.annotation_schema(taxonomy.dimension_names))
-    entry = sets.write_task(name, "all", "0" * 12, table, tables.EVIDENCE.empty_table())
-    sets.commit(
-        AnnotationSet(name, taxonomy.id, taxonomy.content_hash, taxonomy.dimension_names, {"all": entry})
+    return frame_row(
+        frame_id=frame,
+        study_id=f"t{name}",
+        subject_id=name,
+        source_key=f"k{name}",
+        frame_index=index,
+        rows=settings.side,
+        cols=settings.side,
+        mode="b_mode",
+        phash=f"{int(rng.integers(1, 2**63)):016x}",
     )
-    sets.set_current(name)
