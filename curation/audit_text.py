@@ -95,7 +95,7 @@ class TextAuditor:
         root = self._dataset.root
         for path in sorted(root.rglob("*")):
             self.strings += 1
-            words = " ".join(word for word in _WORD.split(path.stem) if not _HASH.fullmatch(word))
+            words = " ".join(word for word in _WORD.split(_shown(path.stem)) if not _HASH.fullmatch(word))
             folder = path.parent.relative_to(root).as_posix()
             yield from self._strangers(f"name of a file or folder in {folder}/", words)
             yield from (
@@ -182,8 +182,7 @@ class TextAuditor:
             for value in _leaves(read_json(path)):
                 self.strings += 1
                 if value not in own and not _HASH.fullmatch(value):
-                    shown = _GENERATED.sub(lambda found: " " * len(found.group()), value)
-                    yield from self._judge(path.relative_to(root).as_posix(), shown, self._all)
+                    yield from self._judge(path.relative_to(root).as_posix(), _shown(value), self._all)
 
     def _own_words(self) -> set[str]:
         """Whole values that usds itself writes: a folder "jpeg" makes the setting of that name no leak."""
@@ -205,6 +204,11 @@ class TextAuditor:
                 self._matchers.clear()
             self._matchers[subject] = self._index.matcher(subject)
         return self._matchers[subject]
+
+
+def _shown(name: str) -> str:
+    """A path or file name with what usds generates blanked out, at the same length."""
+    return _GENERATED.sub(lambda found: " " * len(found.group()), name)
 
 
 def _patterns(column: str, value: str) -> Iterator[tuple[str, str]]:

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import SOURCE, caption_row, frame_row, speckle
 from support.dicom_factory import phantom
+from support.tiny_dataset import annotation_row, write_annotations
 
 from usds.curation.audit import AUDIT_FILE, audit, passes
 from usds.curation.audit_files import image_metadata
@@ -21,6 +22,7 @@ from usds.curation.readers.base import Identifier
 from usds.curation.readers.lookup import known_code
 from usds.curation.settings import IngestSettings
 from usds.schemas.dataset import Dataset
+from usds.taxonomy.udt import load_taxonomy
 
 IDS = Ids(b"k" * 32)
 SUBJECT = IDS.subject("id", "4711")
@@ -179,6 +181,14 @@ def _second_frame():
     key = IDS.source("two")
     ids = {"frame_id": IDS.frame("b" * 64, 0), "study_id": IDS.study("s"), "subject_id": SUBJECT}
     return frame_row(**ids, source_key=key)
+
+
+def test_the_digits_of_a_fingerprint_are_no_number_of_a_person(tmp_path):
+    dataset = make(tmp_path / "d")
+    taxonomy = load_taxonomy("udt")
+    row = annotation_row(FRAME, None, {}, taxonomy)
+    write_annotations(dataset, taxonomy, [row], fingerprint="312345678a9f" + "0" * 52)
+    assert audit(dataset, index()).findings == []
 
 
 def test_a_name_typed_as_the_title_of_the_metadata_is_found(tmp_path):

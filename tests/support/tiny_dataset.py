@@ -181,7 +181,9 @@ def annotation_row(
     }
 
 
-def write_annotations(dataset: Dataset, taxonomy: Taxonomy, rows: Sequence[dict[str, Any]]) -> None:
+def write_annotations(
+    dataset: Dataset, taxonomy: Taxonomy, rows: Sequence[dict[str, Any]], fingerprint: str = "f" * 12
+) -> None:
     """Write the rows as the current annotation set."""
     name = taxonomy.set_name
     schema = tables.annotation_schema(taxonomy.dimension_names)
@@ -189,7 +191,7 @@ def write_annotations(dataset: Dataset, taxonomy: Taxonomy, rows: Sequence[dict[
     entry = dataset.annotations.write_task(
         name,
         "task0",
-        "f" * 12,
+        fingerprint,
         pa.Table.from_pylist(list(rows), schema=schema),
         tables.EVIDENCE.empty_table(),
     )
