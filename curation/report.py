@@ -215,7 +215,7 @@ def _figure(frame: Mapping[str, Any], image: bytes) -> str:
     mode = str(frame["mode"]).replace("_", " ")
     alt = escape(f"{mode} ultrasound frame: {name}", quote=True)
     return (
-        f'<li><figure><img loading="lazy" alt="{alt}" src="data:image/jpeg;base64,{_thumbnail(image)}">'
+        f'<li><figure><img alt="{alt}" src="data:image/jpeg;base64,{_thumbnail(image)}">'
         f"<figcaption>{escape(name)}<br><small>{escape(mode)}</small></figcaption></figure></li>"
     )
 

@@ -125,7 +125,9 @@ def test_a_browser_shows_the_report_and_asks_nobody(dataset, tmp_path, browser):
     page.goto((tmp_path / "r.html").as_uri())
     page.click("summary >> nth=0")
     assert page.locator("details[open] table").first.is_visible()
-    widths = page.locator(".sheet img").evaluate_all("all => all.map(i => i.naturalWidth)")
+    # `decode` waits for the picture and fails for a broken one; its width alone is 0 until the browser gets to it.
+    shown = "all => Promise.all(all.map(i => i.decode().then(() => i.naturalWidth)))"
+    widths = page.locator(".sheet img").evaluate_all(shown)
     assert len(widths) == 24
     assert min(widths) > 0
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
