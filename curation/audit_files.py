@@ -13,7 +13,7 @@ from usds.schemas import tables
 from usds.schemas.dataset import CROISSANT, INFO, LOCK, Dataset
 from usds.schemas.shards import manifest_path
 
-__all__ = ["check_files", "image_metadata"]
+__all__ = ["check_files"]
 
 _OWN: Final = (INFO, LOCK, CROISSANT, "audit.json", "annotations/CURRENT.json")
 _TABLES: Final = {
@@ -21,9 +21,6 @@ _TABLES: Final = {
     "evidence": tables.EVIDENCE, "splits": tables.SPLITS, "corrections": tables.CORRECTIONS,
 }  # fmt: skip
 _METADATA: Final = frozenset({b"ARROW:schema"})
-# ITU-T T.81 table B.1: frame headers, tables, scan, restart; APP0 (JFIF) and APP14 (Adobe) say how to decode.
-_JPEG_ALLOWED: Final = frozenset({0xC4, 0xDB, 0xDD, 0xE0, 0xEE, 0xC0, 0xC1, 0xC2})
-_PNG_ALLOWED: Final = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS"})
 
 
 def check_files(dataset: Dataset) -> tuple[int, list[Finding]]:
@@ -87,43 +84,3 @@ def _parquet_metadata(path: Path, relative: str, columns: frozenset[str]) -> Ite
             yield Finding("file_metadata", relative, "footer entry")
     if not created.startswith("parquet-cpp-arrow"):
         yield Finding("file_metadata", relative, "writer name")
-
-
-def image_metadata(image: bytes) -> str | None:
-    """Name of a segment or chunk that could carry words, or None when there is nothing but picture."""
-    if image.startswith(b"\xff\xd8"):
-        return _jpeg_metadata(image)
-    if image.startswith(b"\x89PNG\r\n\x1a\n"):
-        return _png_metadata(image)
-    return "unknown image format"
-
-
-def _jpeg_metadata(image: bytes) -> str | None:
-    position = 2
-    while position + 4 <= len(image):
-        if image[position] != 0xFF:
-            return "bytes between segments"
-        marker = image[position + 1]
-        if marker == 0xDA:  # entropy-coded data follows, to the end of the image
-            end = image.find(b"\xff\xd9", position)
-            return "bytes after the image" if end != len(image) - 2 else None
-        if marker not in _JPEG_ALLOWED:
-            return f"JPEG segment FF{marker:02X}"
-        length = int.from_bytes(image[position + 2 : position + 4], "big")
-        if marker == 0xE0 and length > 16:
-            return "JFIF thumbnail"
-        position += 2 + length
-    return "JPEG without image data"
-
-
-def _png_metadata(image: bytes) -> str | None:
-    position = 8
-    while position + 8 <= len(image):
-        length = int.from_bytes(image[position : position + 4], "big")
-        kind = image[position + 4 : position + 8]
-        if kind not in _PNG_ALLOWED:
-            return "PNG chunk"
-        position += 12 + length
-        if kind == b"IEND":
-            return "bytes after the image" if position != len(image) else None
-    return "PNG without an end"

@@ -22,11 +22,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from usds.curation.audit_files import image_metadata
 from usds.curation.audit_text import patterns_in
 from usds.curation.audit_types import Finding, mask
 from usds.curation.deid.harvest import IdentifierIndex, Matcher
 from usds.curation.deid.words import fold, is_word
+from usds.curation.picture_bytes import image_metadata, whole_blocks
 
 __all__ = ["ImageAuditor", "ImageFinding", "Word", "tesseract_words"]
 
@@ -103,7 +103,7 @@ class ImageAuditor:
     def _one(self, frame_id: str, image: bytes) -> list[ImageFinding]:
         place = f"images {frame_id}"
         found = [Finding("image_metadata", place, name)] if (name := image_metadata(image)) else []
-        decoded = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR)
+        decoded = cv2.imdecode(np.frombuffer(whole_blocks(image), np.uint8), cv2.IMREAD_COLOR)
         if decoded is None:
             return [ImageFinding(frame_id, Finding("damaged_file", place, ""))]
         words = self._read(cast(RGB, decoded[:, :, ::-1]))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import lzma
 import os
-import re
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from usds.curation.audit_files import image_metadata
+from usds.curation.picture_bytes import image_metadata, picture_alone
 from usds.curation.readers.base import RGB
 from usds.schemas.errors import ContentError, UsageError
 
@@ -26,13 +25,6 @@ _SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", 
 _MOST_BYTES: Final = 64 << 20
 _MOST_PIXELS: Final = 1 << 26
 _JPEG_QUALITY: Final = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, 0x111111]
-# ITU-T T.81 table B.1: APP1 to APP13, APP15 and comments carry words; APP0 and APP14 say how to decode.
-_JPEG_WORDS: Final = frozenset({*range(0xE1, 0xEE), 0xEF, 0xFE})
-_JPEG_END: Final = b"\xff\xd9"
-# Section B.1.1.5: within a scan FF stands only before 00, or as a restart marker or a fill byte.
-_JPEG_MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-_PNG_PICTURE: Final = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS"})
-_PNG_MAGIC: Final = b"\x89PNG\r\n\x1a\n"
 
 
 class ReleasedImages:
@@ -155,7 +147,7 @@ def publishable(data: bytes) -> tuple[bytes, RGB] | str:
     """
     if not data:
         return "empty"
-    kept = _without_words(data)
+    kept = picture_alone(data)
     if kept is None:
         return "truncated"
     if _pixels(data) > _MOST_PIXELS:
@@ -192,46 +184,3 @@ def _decode(data: bytes) -> RGB | str:
     if bgr.shape[0] * bgr.shape[1] > _MOST_PIXELS:
         return "too_large"
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
-
-
-def _without_words(data: bytes) -> bytes | None:
-    """JPEG or PNG less what is no picture; empty bytes for other formats; None where the end is missing."""
-    if data.startswith(b"\xff\xd8"):
-        return _plain_jpeg(data)
-    if data.startswith(_PNG_MAGIC):
-        return _plain_png(data)
-    return b""
-
-
-def _plain_jpeg(data: bytes) -> bytes | None:
-    parts, at, scan = [data[:2]], 2, 0
-    while at + 2 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker == 0xFF:  # fill byte
-            at += 1
-            continue
-        if marker == 0xD9:
-            return b"".join([*parts, _JPEG_END])
-        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-        if marker == 0xDA:
-            # A progressive picture has several scans, and words may stand between them.
-            scan, behind = at, _JPEG_MARKER.search(data, end)
-            end = behind.start() if behind else len(data)
-        if marker not in _JPEG_WORDS:
-            parts.append(data[at:end])
-        at = end
-    # With an end behind its pixels it may be damaged but is not cut off: the decoder decides.
-    return b"" if scan and _JPEG_END in data[scan:] else None
-
-
-def _plain_png(data: bytes) -> bytes | None:
-    parts, at = [_PNG_MAGIC], 8
-    while at + 12 <= len(data):
-        kind = data[at + 4 : at + 8]
-        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
-        if kind in _PNG_PICTURE:
-            parts.append(data[at:end])
-        if kind == b"IEND":
-            return b"".join(parts)
-        at = end
-    return None

@@ -12,12 +12,12 @@ from support.dicom_factory import phantom
 from support.tiny_dataset import annotation_row, write_annotations
 
 from usds.curation.audit import AUDIT_FILE, audit, passes
-from usds.curation.audit_files import image_metadata
 from usds.curation.audit_text import patterns_in
 from usds.curation.audit_types import mask
 from usds.curation.croissant import write_croissant
 from usds.curation.deid.harvest import IdentifierIndex
 from usds.curation.deid.identity import Ids
+from usds.curation.picture_bytes import image_metadata
 from usds.curation.readers.base import Identifier
 from usds.curation.readers.lookup import known_code
 from usds.curation.settings import IngestSettings

@@ -10,7 +10,7 @@ import pytest
 from support.published_release import write_release
 
 from usds.cli.main import app
-from usds.curation.audit_files import image_metadata
+from usds.curation.picture_bytes import image_metadata
 from usds.curation.published.images import publishable
 from usds.curation.published.release import assign_cases, iter_records, read_splits
 from usds.schemas.dataset import Dataset
