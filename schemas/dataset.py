@@ -83,7 +83,9 @@ def exclusive(root: Path, command: str) -> Generator[None]:
             raise
         raise UsageError(f"{root} cannot be written ({error.strerror}): name another --dataset") from error
     try:
-        path.write_text(json.dumps({"command": command, "pid": os.getpid()}), "utf-8")
+        # What was typed behind the command can name a folder after a patient; a killed process leaves it.
+        shown = " ".join(command.split()[:2])
+        path.write_text(json.dumps({"command": shown, "pid": os.getpid()}), "utf-8")
         yield
     finally:
         holder.release()
