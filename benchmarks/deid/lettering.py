@@ -182,12 +182,15 @@ def place(
     Returns
     -------
     Placed or None
-        None where the text does not fit.
+        None where the text does not fit, or has next to no ink; then nothing is drawn.
     """
     cover = np.rot90(glyphs(text, font, size), turns)
     height, width = cover.shape
     x, y = at
     if x < 0 or y < 0 or y + height > rgb.shape[0] or x + width > rgb.shape[1] or max(width, height) < 4:
+        return None
+    ys, xs = np.nonzero(cover > 0.5)
+    if ys.size < 6:
         return None
     patch = rgb[y : y + height, x : x + width].astype(np.float32)
     around = float((patch @ np.array([0.299, 0.587, 0.114], np.float32)).mean())
@@ -196,8 +199,5 @@ def place(
     colour = np.array(tint, np.float32) * bright
     drawn = patch * (1 - cover[..., None]) + colour * cover[..., None]
     rgb[y : y + height, x : x + width] = np.clip(drawn, 0, 255).astype(np.uint8)
-    ys, xs = np.nonzero(cover > 0.5)
-    if ys.size < 6:
-        return None
     difference = float(bright * weight - around)
     return Placed(text, font, size, difference, klass, np.stack([ys + y, xs + x], 1).astype(np.int32), first)

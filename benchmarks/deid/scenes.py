@@ -234,7 +234,7 @@ def _inside(
         )
         limits = (20, 40) if faint else (40, 256)
         if placed is None or not limits[0] <= placed.contrast < limits[1]:
-            if placed is not None and placed.contrast >= 15:
+            if placed is not None:
                 strings.append(_renamed(placed, "inside_other"))
             continue
         strings.append(placed)
@@ -333,12 +333,18 @@ def _clip(scene: Scene, echo: Echo, rng: np.random.Generator) -> Scene:
         value = layer[placed.ink[:, 0], placed.ink[:, 1]]
         for frame in frames[placed.first :]:
             frame[placed.ink[:, 0], placed.ink[:, 1]] = value
-    steady = [_renamed(placed, "inside_clip") for placed in steady if placed.contrast >= 40]
-    strings = [*scene.strings, *steady, *(_late(placed) for placed in late)]
+    strings = [*scene.strings, *(_steady(placed) for placed in steady), *(_late(placed) for placed in late)]
     return replace(scene, kind=f"{scene.kind}-clip", frames=frames, strings=strings)
 
 
+def _steady(placed: Placed) -> Placed:
+    classes = ((40, "inside_clip"), (20, "inside_clip_faint"))
+    return _renamed(placed, next((name for least, name in classes if placed.contrast >= least), "inside_other"))
+
+
 def _late(placed: Placed) -> Placed:
+    if placed.contrast < 15:
+        return _renamed(placed, "inside_other")
     return placed if placed.contrast >= 40 else _renamed(placed, "inside_faint")
 
 
