@@ -95,6 +95,7 @@ def run_checks(dataset: Path, runs: Path) -> Iterator[Check]:
     yield from _safely("text models", _text_models)
     yield from _safely("audit reader", _audit_reader)
     yield from _safely("bundled taxonomy", _taxonomy)
+    yield from _safely("caption extractor", _extractor)
     yield from _safely("GPU", _gpu)
     yield from _places(dataset, runs)
     yield from _safely("key", lambda: _key(dataset))
@@ -178,6 +179,14 @@ def _taxonomy() -> Iterator[Check]:
         "ok",
         f"{taxonomy.id} {taxonomy.version}, {sum(taxonomy.widths)} labels",
     )
+
+
+def _extractor() -> Iterator[Check]:
+    from usds.taxonomy import extract
+
+    pure = extract.__file__.endswith(".py")
+    detail = "pure Python; compiled it is faster (README, Install)" if pure else "compiled"
+    yield Check("function", "caption extractor", "ok", detail)
 
 
 def _gpu() -> Iterator[Check]:

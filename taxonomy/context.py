@@ -101,7 +101,7 @@ class PhraseSet:
             if len(phrase) > 1:
                 # Filed under its longest word, which few captions have ("gestation", not "of").
                 self.phrases.setdefault(max(phrase, key=len), []).append(f" {' '.join(phrase)} ")
-        self.triggers = self.words | self.phrases.keys()
+        self.triggers = self.words.union(self.phrases)
 
     def found_in(self, context: Context) -> bool:
         """Whether any of the phrases occurs."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from rapidfuzz.distance import OSA
 
-from usds.taxonomy.lexicon import Hit, Item, Mark
+from usds.taxonomy.lexicon import Hit, Item, Mark, new_hit
 from usds.taxonomy.udt import Form, Taxonomy
 
 __all__ = ["Speller"]
@@ -99,7 +99,7 @@ class Speller:
             target = self._judge(words[i])
             if target is not None:
                 mark = self.marks[target]
-                found.append(Hit(i, i + 1, mark, mark.labels))
+                found.append(new_hit(i, i + 1, mark, mark.labels))
         if not found:
             return hits
         covered = {i for hit in hits for i in range(hit.first, hit.last)}

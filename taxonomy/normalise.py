@@ -9,7 +9,7 @@ from itertools import accumulate
 
 __all__ = ["Normalised", "Tokens", "normalise", "sanitise", "tokenise"]
 
-_SURROGATES = re.compile("[\ud800-\udfff]")
+_SURROGATES = re.compile(r"[\ud800-\udfff]")
 # One character for one character, so that offsets hold: typographic quotes, dashes, signs.
 _SAME_LENGTH = {
     "‘": "'",
