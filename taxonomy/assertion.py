@@ -8,23 +8,21 @@ phrase once, so it is linear in the caption.
 
 from __future__ import annotations
 
+from usds.taxonomy.cues import Cues
 from usds.taxonomy.document import CompoundEntry
 from usds.taxonomy.keys import in_key
 from usds.taxonomy.lexicon import Hit, Item
 from usds.taxonomy.mentions import Mention, Normality
 from usds.taxonomy.normalise import Tokens
-from usds.taxonomy.scopes import SHORT, Scopes
 
 __all__ = ["Sweep"]
 
-_DEFINITE = frozenset(["the", "this", "these", "that", "it", "its"])
-_EXCLUSION = frozenset(["excluded", "ruled"])
 _SITES = ("site", "system")
 _ADVERBS = frozenset(["possibly", "probably", "questionably", "perhaps", "potentially", "presumably"])
 _SPAN = 2  # further tokens that a compound may span over a verb: "flow in both testes is normal"
 
 
-class Sweep(Scopes):
+class Sweep(Cues):
     """One pass over the phrases of a caption; use :meth:`run` once."""
 
     __slots__ = ("compounds", "normality")
@@ -189,192 +187,8 @@ class Sweep(Scopes):
         roles = hit.mark.normals
         assertion, cue = self._state(hit.first)
         self.normality.append(Normality(index, roles, self.sentence, assertion))
-        if "abnormal" in roles:
+        if "abnormal" in roles and self.looked_back is not hit:  # "ascites is absent" is no absent organ
             mention = Mention(hit.first, hit.last, self.sentence, assertion)
             mention.abnormal = True
             mention.cue = (cue.first, cue.last) if cue is not None else None
             self.mentions.append(mention)
-
-    # ---- cues ---------------------------------------------------------------------------------------------
-
-    def on_negation(self, index: int, hit: Hit) -> None:
-        if self.answers(hit):
-            self.on_negation_after(index, hit)
-            return
-        self.end_negation()
-        self.negation = hit
-
-    def on_category(self, index: int, hit: Hit) -> None:
-        """A reporting category is stated, whatever it says about the finding."""
-        del index, hit
-        self.end_doubt()
-        self.end_negation()
-
-    def on_negation_short(self, index: int, hit: Hit) -> None:
-        if self.negation is None or hit.first >= self.negation_limit:
-            self.on_negation(index, hit)
-            self.negation_limit = hit.last + SHORT
-
-    def on_negation_prefix(self, index: int, hit: Hit) -> None:
-        """ "Non-shadowing": the prefix denies the word that carries it and nothing after it."""
-        if self.negation is None or hit.first >= self.negation_limit:
-            self.on_negation(index, hit)
-            self.negation_limit = hit.last + (self.tokens.words[hit.first] == "non")
-
-    def on_uncertain(self, index: int, hit: Hit) -> None:
-        if self.denied_doubt(hit):
-            return
-        if self.closes(hit):
-            self.on_uncertain_after(index, hit)
-            return
-        self.end_doubt()
-        self.doubt = hit
-        self.landmark = None
-
-    def on_uncertain_clause(self, index: int, hit: Hit) -> None:
-        """ "It is unclear if the collection contains septa": what is said of the collection is in doubt."""
-        words = self.tokens.words
-        if hit.last < len(words) and words[hit.last] in _DEFINITE:
-            self.predicate_doubt = hit
-        else:
-            self.on_uncertain_list(index, hit)
-
-    def on_asked_after(self, index: int, hit: Hit) -> None:
-        """ "A mass should be excluded": asked for, not found."""
-        del index
-        self.on_after(hit, "other")
-        self.new_subject()
-
-    def on_uncertain_list(self, index: int, hit: Hit) -> None:
-        self.on_uncertain(index, hit)
-        self.doubt_list = True
-
-    def on_asked(self, index: int, hit: Hit) -> None:
-        """ "Indication: rule out abscess." is a question, not an answer."""
-        del index
-        self.asked = hit
-
-    def on_past(self, index: int, hit: Hit) -> None:
-        del index
-        self.past = hit
-
-    def on_past_adverb(self, index: int, hit: Hit) -> None:
-        del index
-        self.past_adverb = hit
-
-    def on_hypothesis(self, index: int, hit: Hit) -> None:
-        del index
-        self.hypothesis = hit
-
-    def on_generic(self, index: int, hit: Hit) -> None:
-        """ "An abscess can mimic a tumour" is about no image; "the cyst can mimic" is about this."""
-        start = self.sentence_starts[-1]
-        subject = self.mentions[self.subject :]
-        if subject and (subject[0].first == start or self.tokens.words[start] in ("a", "an")):
-            for mention in subject:
-                mention.assertion = "other"
-        self.on_hypothesis(index, hit)
-
-    def on_landmark(self, index: int, hit: Hit) -> None:
-        del index
-        if self.negation is not None and self.since(self.negation):
-            self.suspended = True
-        if self.doubt is not None and self.since(self.doubt):
-            self.doubt_paused = not self.doubt_list
-        self.landmark = hit
-
-    def on_ultrasound(self, index: int, hit: Hit) -> None:
-        del index
-        self.other = None
-        self.sentence_has_ultrasound = True
-        self.last_ultrasound = hit.last
-
-    def on_other_modality(self, index: int, hit: Hit) -> None:
-        del index
-        # "on ultrasound and CT": one statement about both
-        if hit.first - self.last_ultrasound > 2:
-            self.other = hit
-
-    def on_after(self, hit: Hit, assertion: str) -> None:
-        """A cue that stands after its finding: look back over the subject of the clause."""
-        if self.other_subject(hit):
-            return
-        start = (
-            self.subject
-            if self.conjunction or self.comma >= len(self.mentions)
-            else max(self.subject, self.comma)
-        )
-        stop = (
-            self.preposition
-            if self.preposition is not None and self.preposition > start
-            else len(self.mentions)
-        )
-        if start >= len(self.mentions) > self.clause:
-            start = stop = len(self.mentions)
-            while start > self.clause and self.mentions[start - 1].first == self.mentions[stop - 1].first:
-                start -= 1
-        # "A solid nodule cannot be excluded": the whole phrase is in doubt, its adjectives too.
-        words = self.tokens.words
-        whole = not _EXCLUSION.isdisjoint(words[hit.first : hit.last])
-        asks = words[hit.first] == "?"  # "Calcification?"
-        for mention in self.mentions[start:stop]:
-            descriptors = whole or (asks and mention.last == hit.first)
-            self._mark_after(mention, hit, assertion, descriptors)
-
-    def _mark_after(self, mention: Mention, hit: Hit, assertion: str, descriptors: bool) -> None:
-        role = mention.item.role if mention.item is not None else "finding"
-        if assertion == "negated" and role in ("site", "system"):
-            return
-        if assertion == "uncertain" and (
-            role in ("site", "system") or (role == "descriptor" and not descriptors)
-        ):
-            return
-        if assertion == "negated" and mention.assertion == "other":
-            return
-        if assertion == "uncertain" and mention.assertion == "other":
-            return
-        mention.assertion = assertion
-        mention.cue = (hit.first, hit.last)
-
-    def on_negation_after(self, index: int, hit: Hit) -> None:
-        del index
-        self.on_after(hit, "negated")
-        self.new_subject()
-
-    def on_uncertain_after(self, index: int, hit: Hit) -> None:
-        del index
-        self.on_after(hit, "uncertain")
-        self.new_subject()
-
-    def on_versus(self, index: int, hit: Hit) -> None:
-        following, reach = hit.first, SHORT
-        doubted: set[str] = set()
-        for mention in reversed(self.mentions[self.subject :]):
-            if following - mention.last > reach:
-                break
-            label = mention.item.label if mention.item is not None else ""
-            if label in doubted and following > mention.last:
-                break  # "a mass, myxoma versus thrombus": the mass itself is in no doubt
-            if label:
-                doubted.add(label)
-            following, reach = mention.first, 1  # further terms only where they join: "cyst, abscess versus"
-            beside = (
-                mention.last == hit.first and mention.item is not None and mention.item.role == "descriptor"
-            )
-            finding = mention.item is not None and mention.item.role == "finding"
-            if (finding or beside) and mention.assertion == "present":
-                mention.assertion = "uncertain"
-                mention.cue = (hit.first, hit.last)
-        self.on_uncertain(index, hit)
-
-    def on_question(self, index: int, hit: Hit) -> None:
-        starts, ends = self.tokens.starts, self.tokens.ends
-        at = hit.first
-        after = starts[at + 1] if at + 1 < len(starts) else len(self.text)
-        touches_next = after == ends[at] and at + 1 < len(starts)
-        apart_before = at == 0 or starts[at] > ends[at - 1]
-        if touches_next or (apart_before and at + 1 < len(starts)):
-            self.on_uncertain(index, hit)
-        else:
-            self.on_after(hit, "uncertain")
-            self.on_stop(index, hit)

@@ -7,6 +7,7 @@ phrases.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -77,6 +78,7 @@ def new_hit(first: int, last: int, mark: Mark, labels: list[tuple[Item, Form]]) 
 
 _JUDGEMENTS = frozenset(["words", "phrases", "negated_words", "abnormality", "abnormal"])
 _GATE_CUES = frozenset(["other_modality", "other_guidance", "no_findings"])
+_NAME = re.compile(r"<(\w+)>")
 Node = Any  # list of [Mark or None, dict of token -> Node or None]
 
 
@@ -98,18 +100,26 @@ def load_language() -> Language:
         Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader),
     )
     words = json.loads((folder / "words.json").read_text(encoding="utf-8"))
+    named = cast("dict[str, str]", data["words"])
+    cues, gate = cast("dict[str, list[Any]]", data["cues"]), cast("dict[str, list[Any]]", data["gate"])
     return Language(
-        cues={key: _expanded(value) for key, value in cast("dict[str, list[Any]]", data["cues"]).items()},
-        gate={key: _expanded(value) for key, value in cast("dict[str, list[Any]]", data["gate"]).items()},
+        cues={key: _expanded(value, named) for key, value in cues.items()},
+        gate={key: _expanded(value, named) for key, value in gate.items()},
         known_words=frozenset(words["words"]),
     )
 
 
-def _expanded(patterns: Iterable[Any]) -> tuple[str, ...]:
+def _expanded(patterns: Iterable[Any], named: Mapping[str, str]) -> tuple[str, ...]:
     for pattern in patterns:
         if not isinstance(pattern, str):  # YAML reads a bare no, on, off, yes as a truth value
             raise TypeError(f"english.yaml: {pattern!r} is no text: put the word into quotes")
-    return tuple(dict.fromkeys(text for pattern in patterns for text in expand(pattern)))
+    texts = (text for pattern in patterns for text in expand(_spelled_out(pattern, named)))
+    return tuple(dict.fromkeys(texts))
+
+
+def _spelled_out(pattern: str, named: Mapping[str, str]) -> str:
+    """A pattern with the words that each ``<name>`` in it stands for."""
+    return _NAME.sub(lambda match: f"{{{named[match[1]]}}}", pattern) if "<" in pattern else pattern
 
 
 class Lexicon:

@@ -29,13 +29,21 @@ _SAME_LENGTH = {
     "\x00": " ",
     "ſ": "s",
 }
-# A word of letters, one sign, a number, or a blank line; hyphens and apostrophes join and are not tokens.
-_BREAK = r"\n[ \t\r\f\v]*(?:\n|[•*-])\s*"
-_PLAIN = re.compile(rf"([a-z]++|[^a-z0-9_\s'\-]|[0-9]++(?:[.,][0-9]++)*+|_++|{_BREAK})")
+# A word of letters, one sign, or a number; hyphens and apostrophes join and are not tokens.
+_PLAIN = re.compile(r"([a-z]++|[^a-z0-9_\s'\-]|[0-9]++(?:[.,][0-9]++)*+|_++)")
 _LETTERS = r"(?<!')[a-z]++(?![^\W\d_])|(?!(?<=')s\b)[^\W\d_]++"
-_TOKEN = re.compile(rf"({_LETTERS}|[^\w\s'\-]|\d++(?:[.,]\d++)*+|_++|{_BREAK})")
+_TOKEN = re.compile(rf"({_LETTERS}|[^\w\s'\-]|\d++(?:[.,]\d++)*+|_++)")
 # Characters beyond ASCII, with the letter before them that they may change.
 _MARKED = re.compile(r"[\x00-\x7f]?[^\x00-\x7f]+")
+# A line that begins anew ends the one before as a full stop would: a heading, a bullet, a number, a capital.
+# In a text of capitals a capital says nothing. Where the line before is unfinished, the text goes on.
+_UNFINISHED = r"(?<![,;:(/])" + "".join(
+    rf"(?<!\b{word})"
+    for word in ("of", "no", "the", "a", "an", "and", "or", "in", "with", "without", "for", "to", "by")
+)
+_ITEM = r"(?=[ \t\r]*(?:\n|[•*-]|\d{1,2}[.)]|"
+_NEW_LINE = re.compile(rf"(?i:{_UNFINISHED})\n{_ITEM}[A-Z]|[^\n:]{{1,40}}:))")
+_NEW_LINE_OF_CAPITALS = re.compile(rf"(?i:{_UNFINISHED})\n{_ITEM}[^\n:]{{1,40}}:))")
 # Two words that lost the space between them: "imageRed", "atriumAbbreviations".
 _GLUED = re.compile(r"[A-Z](?<=[a-z]{3}[A-Z])(?=[a-z]{2})")
 
@@ -49,7 +57,7 @@ class Normalised:
     text : str
         NFKC text, case kept.
     lower : str
-        The same, lower case, of equal length.
+        The same, lower case, of equal length; a line break that ends a sentence is an exclamation mark.
     offsets : list of int or None
         For each character of `text` (and one past the end) its code-point offset in the given text; None when
         both agree.
@@ -129,13 +137,27 @@ def normalise(text: str) -> Normalised:
     """
     if text.isascii():
         plain = text.replace("\x00", " ") if "\x00" in text else text
-        return Normalised(plain, plain.lower(), None)
+        return Normalised(plain, _stopped(plain, plain.lower()), None)
     clean = _same_length(sanitise(text))
     offsets: list[int] | None = None
     if not unicodedata.is_normalized("NFKC", clean):
         clean, offsets = _nfkc(clean)
         clean = _same_length(clean)
-    return Normalised(clean, _lower(clean), offsets)
+    return Normalised(clean, _stopped(clean, _lower(clean)), offsets)
+
+
+def _stopped(text: str, lower: str) -> str:
+    """The lower-case text with an exclamation mark, which ends a sentence, in place of such a line break."""
+    if "\n" not in text:
+        return lower
+    pattern = _NEW_LINE_OF_CAPITALS if text.isupper() else _NEW_LINE
+    parts: list[str] = []
+    end = 0
+    for match in pattern.finditer(text):
+        parts += (lower[end : match.start()], "!")
+        end = match.end()
+    parts.append(lower[end:])
+    return "".join(parts)
 
 
 def _same_length(text: str) -> str:

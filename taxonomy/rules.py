@@ -207,13 +207,15 @@ class RuleBook:
         """ "Suspected ovarian mass": the mass is in doubt, the ovary is what was looked at."""
         sites, finding = self.site_dimensions, self.finding_dimensions
         doubted = [f for f in facts if f.assertion == "uncertain" and f.dimension in sites]
-        if len({f.label for f in doubted}) != 1 or doubted[0].method == "implied":
+        if len({f.label for f in doubted}) != 1:
             return facts
         if any(f.assertion == "present" and (f.region or f.dimension in sites | finding) for f in facts):
             return facts
         starts = [f.mention.first for f in facts if f.assertion == "uncertain" and f.dimension in finding]
-        if not any(0 <= start - f.mention.last <= _NEXT for f in doubted for start in starts):
-            return facts
+        beside = any(0 <= start - f.mention.last <= _NEXT for f in doubted for start in starts)
+        implied = doubted[0].method == "implied"
+        if implied == bool(starts) or (starts and not beside):
+            return facts  # but "equivocal for appendicitis" is about the appendix
         return [f._replace(assertion="present") if f in doubted else f for f in facts]
 
     def regions_and_parents(self, facts: list[Fact]) -> list[Fact]:

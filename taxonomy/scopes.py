@@ -7,6 +7,7 @@ and verbs end them by the rules below.
 
 from __future__ import annotations
 
+from usds.taxonomy import direction
 from usds.taxonomy.lexicon import Hit, Item
 from usds.taxonomy.mentions import Mention
 from usds.taxonomy.normalise import Tokens
@@ -19,21 +20,14 @@ _AHEAD = 14  # phrases that are looked at to see whether a list goes on
 _ABBREVIATED = frozenset(
     ["fig", "figs", "dr", "prof", "approx", "vs", "al", "ca", "cf", "resp", "st", "mr", "mrs"]
 )
-_ANSWER_ENDS = frozenset([".", ",", ";"])
-_ASIDES = frozenset(
-    ["which", "however", "therefore", "though", "it", "they", "this", "these", "and", "but", "also"]
-)
-_DENIABLE = ("either", "suspicio", "suspect", "suggesti", "concern", "worrisome", "questionable")
 _LIST_ENDS = frozenset(
     ["period", "stop", "semicolon", "but", "break", "verb", "with", "comma_with", "negation"]
 )
-_CLOSING = frozenset(["possible", "probable", "suspected", "questionable", "likely", "presumed", "equivocal"])
 _ORIGINS = frozenset(["arising", "originating", "origin", "coming", "derived", "be", "located", "lie"])
-_PAUSES = frozenset([",", ".", ";", ")"])
 _JOINS = frozenset(["or", "and", "/", ",", "versus", "vs", "&", "+"])
+_NO_ALTERNATIVE = frozenset(["without", "more", "less", "not", "so", "other"])  # "cysts or more"
 _LABELS = 4  # mentions that one phrase may give
 _ELSEWHERE = ("metasta", "secondar")  # "metastases from breast carcinoma": another place
-_AFTER = frozenset(["negation_after", "uncertain_after"])
 
 
 class Scopes:
@@ -47,7 +41,8 @@ class Scopes:
         *("other", "sentence_has_ultrasound", "last_ultrasound"),
         *("negation", "suspended", "verb_in_negation", "verb_at", "negation_limit"),
         *("doubt", "doubt_list", "doubt_nouns_only", "doubt_sites", "doubt_paused"),
-        *("predicate_doubt", "past", "past_adverb", "asked", "hypothesis", "landmark"),
+        *("predicate_doubt", "predicate_negation", "past", "past_adverb", "asked", "hypothesis"),
+        *("landmark", "looked_back", "heading"),
         *("subject", "comma", "conjunction", "preposition", "pending_modifier", "pending_head"),
     )
 
@@ -63,12 +58,15 @@ class Scopes:
         self.last_ultrasound = -99
         self.comma_at = -99
         self.clause = 0
+        self.heading: int | None = None
         self.end_negation()
         self.end_doubt()
         self.past: Hit | None = None
         self.past_adverb: Hit | None = None
         self.asked: Hit | None = None
         self.predicate_doubt: Hit | None = None
+        self.predicate_negation: Hit | None = None
+        self.looked_back: Hit | None = None
         self.verb_at = -1
         self.hypothesis: Hit | None = None
         self.landmark: Hit | None = None
@@ -76,8 +74,15 @@ class Scopes:
 
     # ---- scopes -------------------------------------------------------------------------------------------
 
+    def subject_start(self) -> int:
+        """The first mention that a cue behind the subject speaks of."""
+        if self.conjunction or self.comma >= len(self.mentions):
+            return self.subject
+        return max(self.subject, self.comma)
+
     def new_clause(self) -> None:
         self.clause = len(self.mentions)
+        self.heading = None
         if self.negation is not None:
             self.end_negation()
         if self.doubt is not None:
@@ -131,6 +136,7 @@ class Scopes:
         self.sentence += 1
         self.asked = None
         self.predicate_doubt = None
+        self.predicate_negation = None
         self.verb_at = -1
         self.sentence_starts.append(hit.last)
         if self.sentence_has_ultrasound and self.other is not None:
@@ -150,7 +156,9 @@ class Scopes:
         if len(around) < 2 or any("comma" not in hit.mark.cues for hit in around):
             return False
         following = self.hits[index + 2] if index + 2 < len(self.hits) else None
-        return following is not None and (_looks_back(following) or "verb" in following.mark.cues)
+        if following is None:
+            return False
+        return "verb" in following.mark.cues or direction.looks_back(self.tokens.words, self.hits, index + 2)
 
     def on_colon(self, index: int, hit: Hit) -> None:
         del index, hit
@@ -162,6 +170,7 @@ class Scopes:
         self.hypothesis = None
         self.landmark = None
         self.end_negation()
+        self.heading = self.subject_start()
         self.new_subject()
 
     def on_and_the(self, index: int, hit: Hit) -> None:
@@ -199,7 +208,8 @@ class Scopes:
 
     def on_verb(self, index: int, hit: Hit) -> None:
         following = self.hits[index + 1] if index + 1 < len(self.hits) else None
-        if following is not None and following.first - hit.last <= _NEAR and _looks_back(following):
+        near = following is not None and following.first - hit.last <= _NEAR
+        if near and direction.looks_back(self.tokens.words, self.hits, index + 1):
             return
         if self.doubt is not None and self.since(self.doubt):
             self.end_doubt()
@@ -217,9 +227,12 @@ class Scopes:
         self.start_predicate()
 
     def start_predicate(self) -> None:
-        """What follows the verb of "it is unclear if the mass ..." is in doubt."""
+        """What follows the verb of "it is unclear if the mass ..." is in doubt; of "none of ...", denied."""
         if self.predicate_doubt is not None:
             self.doubt, self.predicate_doubt = self.predicate_doubt, None
+        if self.predicate_negation is not None:
+            self.end_negation()
+            self.negation, self.predicate_negation = self.predicate_negation, None
 
     def named(self, cue: Hit, hit: Hit) -> bool:
         """Whether what is doubted was named without a label: "suspicious for malignancy in the breast"."""
@@ -278,24 +291,30 @@ class Scopes:
             self.end_negation()
 
     def on_or(self, index: int, hit: Hit) -> None:
-        del index, hit
+        if self.alternative(index, hit):
+            first = self.mentions[-1].first
+            for mention in self.mentions[-_LABELS:]:
+                if mention.first == first and mention.item is not None and mention.item.role == "finding":
+                    mention.assertion = "uncertain"
+                    mention.cue = (hit.first, hit.last)
+            self.doubt = hit
+            self.doubt_sites = False
         self.conjunction = True
         self.suspended = False
         self.doubt_paused = False
 
-    def answers(self, hit: Hit) -> bool:
-        """ "Calcification: no." and "abscess ruled out;" answer what stands before them."""
+    def alternative(self, index: int, hit: Hit) -> bool:
+        """ "A collection or a bowel loop": one of the two, and none of them sure."""
         words = self.tokens.words
-        if not hit.first or (words[hit.first - 1] != ":" and words[hit.last - 1] not in ("excluded", "out")):
+        last = self.mentions[-1] if self.mentions else None
+        if last is None or last.last != hit.first or last.assertion != "present" or last.item is None:
             return False
-        return hit.last >= len(words) or words[hit.last] in _ANSWER_ENDS
-
-    def closes(self, hit: Hit) -> bool:
-        """ "Cyst suspected, right adnexa": the word of doubt ends its phrase."""
-        words = self.tokens.words
-        if words[hit.last - 1] not in _CLOSING or (hit.last < len(words) and words[hit.last] not in _PAUSES):
+        if words[hit.first] != "or" or last.item.role != "finding" or words[hit.last : hit.last + 1] == []:
             return False
-        return len(self.mentions) > self.subject and self.mentions[-1].last == hit.first
+        other = self.next_item(index)
+        if other is not None and other.label == last.item.label:
+            return False  # "haematoma or abscess": a fluid collection either way
+        return words[hit.last].isalpha() and words[hit.last] not in _NO_ALTERNATIVE
 
     def trails(self, hit: Hit) -> bool:
         """ "Possible abscess right breast": a site behind the finding says where, and is in no doubt."""
@@ -315,26 +334,6 @@ class Scopes:
         if self.tokens.words[self.landmark.first].startswith(_ELSEWHERE):
             return False
         return any(item.role == "finding" for item, _ in following.labels)
-
-    def denied_doubt(self, hit: Hit) -> bool:
-        """ "No suspicious mass", "no mass suspicious for carcinoma": the denial covers the doubt."""
-        negation = self.negation
-        if negation is None or self.suspended or hit.first >= self.negation_limit:
-            return False
-        words = self.tokens.words
-        if not any(word.startswith(_DENIABLE) for word in words[hit.first : hit.last]):
-            return False
-        return "," not in words[max(negation.last, hit.first - SHORT) : hit.first]
-
-    def other_subject(self, hit: Hit) -> bool:
-        """Whether what is denied or doubted has no label: "a nodule, malignancy cannot be excluded"."""
-        if self.comma < len(self.mentions):
-            return False
-        words = self.tokens.words[max(self.comma_at + 1, hit.first - SHORT) : hit.first]
-        return self.comma_at >= hit.first - SHORT and any(
-            len(word) > 3 and word.isalpha() and word not in _ASIDES and not word.endswith("ly")
-            for word in words
-        )
 
     def list_goes_on(self, index: int) -> str:
         """The conjunction that ends the list after this comma, or an empty string."""
@@ -368,7 +367,3 @@ class Scopes:
             if hit.labels:
                 return hit.labels[0][0]
         return None
-
-
-def _looks_back(hit: Hit) -> bool:
-    return any(cue in _AFTER for cue in hit.mark.cues)

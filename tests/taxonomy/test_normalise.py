@@ -67,7 +67,7 @@ def _clusters(text):
     ("text", "words"),
     [
         ("2.5 cm x 1,000 (T1)", ["2.5", "cm", "x", "1,000", "(", "t", "1", ")"]),
-        ("liver.\n\n- cyst\nspleen", ["liver", ".", "\n\n", "cyst", "spleen"]),
+        ("liver.\n\n- cyst\nspleen", ["liver", ".", "!", "!", "cyst", "spleen"]),
         ("Écho d’été: 5 µm", ["écho", "d", "été", ":", "5", "um"]),
     ],
 )

@@ -1,0 +1,355 @@
+"""What cues of denial, doubt, history and place do to the open scopes and to what was said before them."""
+
+from __future__ import annotations
+
+from usds.taxonomy import direction
+from usds.taxonomy.lexicon import Hit
+from usds.taxonomy.mentions import Mention
+from usds.taxonomy.scopes import SHORT, Scopes
+
+__all__ = ["Cues"]
+
+_DEFINITE = frozenset(["the", "this", "these", "that", "it", "its"])
+_NOT = frozenset(["not", "t", "never", "nor"])  # "t" ends "isn't" and "can't"
+_HINDERED = _NOT | {"cannot", "unable", "difficult", "hard", "impossible", "without", "insufficient"}
+_ASKS = frozenset([":", "|", "=", "?"])
+_ANSWER_ENDS = frozenset([".", ",", ";", "|", "(", ")", "!", "in", "on"])
+_DENIABLE = ("either", "suspicio", "suspect", "suggest", "concern", "worrisome", "questionable", "seem")
+_ASIDES = frozenset(
+    ["which", "however", "therefore", "though", "it", "they", "this", "these", "and", "but", "also"]
+)
+_ABLE = frozenset(["can", "could", "able", "helps", "helped", "us", "allows"])
+_ABILITY = ("can", "ca", "could", "couldn", "would", "unable", "not")
+_STARTS = frozenset([".", ",", ";", ":", "!"])
+_ENDS = frozenset([".", ",", ";", ")", "!"])
+_EXCLUSION = frozenset(["excluded", "ruled", "exclude", "rule"])
+
+
+class Cues(Scopes):
+    """Scopes that react to cues."""
+
+    __slots__ = ()
+
+    def on_negation(self, index: int, hit: Hit) -> None:
+        if self.answers(hit):
+            if not self._answer(hit, "negated"):
+                self.on_negation_after(index, hit)
+            return
+        self.end_negation()
+        self.negation = hit
+
+    def on_confirmation(self, index: int, hit: Hit) -> None:
+        """ "Cyst? Yes."."""
+        del index
+        self._answer(hit, "present")
+
+    def _answer(self, hit: Hit, assertion: str) -> bool:
+        """Settle what the question mark before `hit` had put in doubt."""
+        asked = (hit.first - 1, hit.first)
+        settled = False
+        for mention in reversed(self.mentions):
+            if mention.cue != asked:
+                break
+            mention.assertion = assertion
+            settled = True
+        return settled
+
+    def on_negation_either(self, index: int, hit: Hit) -> None:
+        """ "Absent flow" and "flow is absent"."""
+        if direction.said_before(self.tokens.words, hit.first, _NOT, 2):
+            return
+        if self._judges_subject(index, hit) or self.answers(hit):
+            self.on_negation_after(index, hit)
+        else:
+            self.on_negation(index, hit)
+
+    def on_negation_verdict(self, index: int, hit: Hit) -> None:
+        if self._judges_subject(index, hit) or self.answers(hit):
+            self.on_negation_after(index, hit)
+
+    def on_minus(self, index: int, hit: Hit) -> None:
+        """ "Calcification (-)", "Doppler -ve": hyphens are no tokens, so the text tells."""
+        start = self.tokens.starts[hit.first] - (hit.last - hit.first == 1)
+        if "-" not in self.text[max(0, start) : self.tokens.ends[hit.last - 1]]:
+            return
+        if hit.first == 0 or self.tokens.words[hit.first - 1] in _STARTS:  # "(-) ascites, (-) effusion"
+            self.on_negation(index, hit)
+        else:
+            self.on_negation_after(index, hit)
+
+    def on_negation_subject(self, index: int, hit: Hit) -> None:
+        """ "None of the nodules is calcified": what is said of the nodules is denied, they are not."""
+        for following in self.hits[index + 1 : index + 6]:
+            cues = following.mark.cues
+            if "verb" in cues or "with" in cues:
+                self.predicate_negation = hit
+                return
+            if "colon" in cues or "period" in cues or self.tokens.words[following.first] in ("nor", "or"):
+                break
+        self.on_negation(index, hit)
+
+    def on_negation_aux(self, index: int, hit: Hit) -> None:
+        """ "A cyst could not be seen", "does not show a cyst"."""
+        if direction.denies_showing(self.hits, index):
+            self.on_negation(index, hit)
+        elif self.tokens.words[hit.first] not in _ABILITY or direction.looks_back(
+            self.tokens.words, self.hits, index
+        ):
+            self.on_negation_short(index, hit)
+
+    def on_exclusion(self, index: int, hit: Hit) -> None:
+        """Excluded, not excluded, to be excluded: the words before it say which."""
+        words = self.tokens.words
+        verb, before = words[hit.first], words[hit.first - 1] if hit.first else ""
+        back = hit.last >= len(words) or words[hit.last] in _ENDS or self._judges_subject(index, hit)
+        asked = verb in ("to", "exclude", "rule")
+        if direction.said_before(words, hit.first, _HINDERED, SHORT):
+            self.end_negation()
+            if back:
+                self.on_uncertain_after(index, hit)
+            else:
+                self.on_uncertain(index, hit)
+        elif asked and not direction.said_before(words, hit.first, _ABLE, 3):
+            if verb == "to" or before == "to":
+                self.on_hypothesis(index, hit)
+            else:
+                self.on_uncertain(index, hit)  # "rule out abscess"
+        elif back:
+            self.on_negation_after(index, hit)
+        else:
+            self.on_negation(index, hit)
+
+    def _judges_subject(self, index: int, hit: Hit) -> bool:
+        """Whether a word that may stand on either side of its finding stands behind it."""
+        named_to = self.mentions[-1].last if len(self.mentions) > self.clause else -1
+        words = self.tokens.words
+        return direction.closes(words, hit, named_to) or direction.points_back(words, self.hits, index)
+
+    def on_category(self, index: int, hit: Hit) -> None:
+        """A reporting category is stated, whatever it says about the finding."""
+        del index, hit
+        self.end_doubt()
+        self.end_negation()
+
+    def on_negation_short(self, index: int, hit: Hit) -> None:
+        if direction.looks_back(self.tokens.words, self.hits, index):
+            if direction.denies_shown(self.hits, index):
+                self.on_negation_after(index, hit)
+        elif self.negation is None or hit.first >= self.negation_limit:
+            self.on_negation(index, hit)
+            self.negation_limit = hit.last + SHORT
+
+    def on_negation_prefix(self, index: int, hit: Hit) -> None:
+        """ "Non-shadowing": the prefix denies the word that carries it and nothing after it."""
+        if self.negation is None or hit.first >= self.negation_limit:
+            self.on_negation(index, hit)
+            self.negation_limit = hit.last + (self.tokens.words[hit.first] == "non")
+
+    def on_uncertain(self, index: int, hit: Hit) -> None:
+        if self.denied_doubt(hit):
+            return
+        self.end_doubt()
+        self.doubt = hit
+        self.landmark = None
+
+    def on_uncertain_either(self, index: int, hit: Hit) -> None:
+        """ "Possible abscess" and "an abscess is possible"."""
+        back = self._judges_subject(index, hit)
+        if direction.said_before(self.tokens.words, hit.first, _NOT, 2):
+            if back:
+                self.on_negation_after(index, hit)
+        elif back:
+            self.on_after(hit, "uncertain")
+            if self.verb_at >= self.sentence_starts[-1]:  # "a mass suspected in 2019 is gone" goes on
+                self.new_subject()
+        else:
+            self.on_uncertain(index, hit)
+
+    def on_uncertain_verdict(self, index: int, hit: Hit) -> None:
+        """ "An abscess was considered", "considered to be an abscess"; bare, the word doubts nothing."""
+        if self._judges_subject(index, hit) or direction.goes_on(self.tokens.words, hit):
+            self.on_uncertain_either(index, hit)
+
+    def on_uncertain_modal(self, index: int, hit: Hit) -> None:
+        """ "Could be an abscess", but not "a cyst could be seen"."""
+        if not direction.perceives(self.hits, index):
+            self.on_uncertain(index, hit)
+
+    def on_uncertain_clause(self, index: int, hit: Hit) -> None:
+        """ "It is unclear if the collection contains septa": what is said of the collection is in doubt."""
+        words = self.tokens.words
+        if hit.last < len(words) and words[hit.last] in _DEFINITE:
+            self.predicate_doubt = hit
+        else:
+            self.on_uncertain_list(index, hit)
+
+    def on_asked_after(self, index: int, hit: Hit) -> None:
+        """ "A mass should be excluded": asked for, not found."""
+        del index
+        self.on_after(hit, "other")
+        self.new_subject()
+
+    def on_uncertain_list(self, index: int, hit: Hit) -> None:
+        self.on_uncertain(index, hit)
+        self.doubt_list = True
+
+    def on_asked(self, index: int, hit: Hit) -> None:
+        """ "Indication: rule out abscess." is a question, not an answer."""
+        del index
+        self.asked = hit
+
+    def on_past(self, index: int, hit: Hit) -> None:
+        del index
+        self.past = hit
+
+    def on_past_adverb(self, index: int, hit: Hit) -> None:
+        del index
+        self.past_adverb = hit
+
+    def on_hypothesis(self, index: int, hit: Hit) -> None:
+        del index
+        self.hypothesis = hit
+
+    def on_generic(self, index: int, hit: Hit) -> None:
+        """ "An abscess can mimic a tumour" is about no image; "the cyst can mimic" is about this."""
+        start = self.sentence_starts[-1]
+        subject = self.mentions[self.subject :]
+        if subject and (subject[0].first == start or self.tokens.words[start] in ("a", "an")):
+            for mention in subject:
+                mention.assertion = "other"
+        self.on_hypothesis(index, hit)
+
+    def on_landmark(self, index: int, hit: Hit) -> None:
+        del index
+        if self.negation is not None and self.since(self.negation):
+            self.suspended = True
+        if self.doubt is not None and self.since(self.doubt):
+            self.doubt_paused = not self.doubt_list
+        self.landmark = hit
+
+    def on_ultrasound(self, index: int, hit: Hit) -> None:
+        del index
+        self.other = None
+        self.sentence_has_ultrasound = True
+        self.last_ultrasound = hit.last
+
+    def on_other_modality(self, index: int, hit: Hit) -> None:
+        del index
+        # "on ultrasound and CT": one statement about both
+        if hit.first - self.last_ultrasound > 2:
+            self.other = hit
+
+    def on_after(self, hit: Hit, assertion: str) -> None:
+        """A cue that stands after its finding: look back over the subject of the clause."""
+        self.looked_back = hit
+        if self.other_subject(hit):
+            return
+        start = self.subject_start()
+        if self.heading is not None and start >= len(self.mentions):
+            start = self.heading  # "cyst, mass or collection: none"
+        stop = (
+            self.preposition
+            if self.preposition is not None and self.preposition > start
+            else len(self.mentions)
+        )
+        if start >= len(self.mentions) > self.clause:
+            start = stop = len(self.mentions)
+            while start > self.clause and self.mentions[start - 1].first == self.mentions[stop - 1].first:
+                start -= 1
+        # "A solid nodule cannot be excluded": the whole phrase is in doubt, its adjectives too.
+        words = self.tokens.words
+        whole = not _EXCLUSION.isdisjoint(words[hit.first : hit.last])
+        asks = words[hit.first] == "?"  # "Calcification?"
+        for mention in self.mentions[start:stop]:
+            # "Calcification is possible": the subject itself, not an adjective of it.
+            subject = mention.last == hit.first if asks else direction.is_subject(words, mention.last, hit)
+            self._mark_after(mention, hit, assertion, whole or subject)
+
+    def _mark_after(self, mention: Mention, hit: Hit, assertion: str, descriptors: bool) -> None:
+        role = mention.item.role if mention.item is not None else "finding"
+        if assertion == "negated" and role in ("site", "system"):
+            return
+        if assertion == "uncertain" and (
+            role in ("site", "system") or (role == "descriptor" and not descriptors)
+        ):
+            return
+        if assertion == "negated" and mention.assertion == "other":
+            return
+        if assertion == "uncertain" and mention.assertion == "other":
+            return
+        mention.assertion = assertion
+        mention.cue = (hit.first, hit.last)
+
+    def on_negation_after(self, index: int, hit: Hit) -> None:
+        del index
+        self.on_after(hit, "negated")
+        self.new_subject()
+
+    def on_uncertain_after(self, index: int, hit: Hit) -> None:
+        del index
+        self.on_after(hit, "uncertain")
+        self.new_subject()
+
+    def on_versus(self, index: int, hit: Hit) -> None:
+        following, reach = hit.first, SHORT
+        doubted: set[str] = set()
+        for mention in reversed(self.mentions[self.subject :]):
+            if following - mention.last > reach:
+                break
+            label = mention.item.label if mention.item is not None else ""
+            if label in doubted and following > mention.last:
+                break  # "a mass, myxoma versus thrombus": the mass itself is in no doubt
+            if label:
+                doubted.add(label)
+            following, reach = mention.first, 1  # further terms only where they join: "cyst, abscess versus"
+            beside = (
+                mention.last == hit.first and mention.item is not None and mention.item.role == "descriptor"
+            )
+            finding = mention.item is not None and mention.item.role == "finding"
+            if (finding or beside) and mention.assertion == "present":
+                mention.assertion = "uncertain"
+                mention.cue = (hit.first, hit.last)
+        self.on_uncertain(index, hit)
+
+    def on_question(self, index: int, hit: Hit) -> None:
+        starts, ends = self.tokens.starts, self.tokens.ends
+        at = hit.first
+        after = starts[at + 1] if at + 1 < len(starts) else len(self.text)
+        touches_next = after == ends[at] and at + 1 < len(starts)
+        apart_before = at == 0 or starts[at] > ends[at - 1]
+        words = self.tokens.words
+        if at and words[at - 1] in ("(", "[") and words[at + 1 : at + 2] in ([")"], ["]"]):
+            self.on_after(hit, "uncertain")
+        elif touches_next or (apart_before and at + 1 < len(starts)):
+            self.on_uncertain(index, hit)
+        else:
+            self.on_after(hit, "uncertain")
+            self.on_stop(index, hit)
+
+    def answers(self, hit: Hit) -> bool:
+        """ "Calcification: no." and "abscess ruled out;" answer what stands before them."""
+        words = self.tokens.words
+        if not hit.first or words[hit.first - 1] not in _ASKS:
+            return False
+        return hit.last >= len(words) or words[hit.last] in _ANSWER_ENDS
+
+    def denied_doubt(self, hit: Hit) -> bool:
+        """ "No suspicious mass", "no mass suspicious for carcinoma": the denial covers the doubt."""
+        negation = self.negation
+        if negation is None or self.suspended or hit.first >= self.negation_limit:
+            return False
+        words = self.tokens.words
+        if not any(word.startswith(_DENIABLE) for word in words[hit.first : hit.last]):
+            return False
+        return "," not in words[max(negation.last, hit.first - SHORT) : hit.first]
+
+    def other_subject(self, hit: Hit) -> bool:
+        """Whether what is denied or doubted has no label: "a nodule, malignancy cannot be excluded"."""
+        if self.comma < len(self.mentions):
+            return False
+        named_to = self.mentions[-1].last if self.mentions else 0
+        words = self.tokens.words[max(self.comma_at + 1, named_to, hit.first - SHORT) : hit.first]
+        return self.comma_at >= hit.first - SHORT and any(
+            len(word) > 3 and word.isalpha() and word not in _ASIDES and not word.endswith("ly")
+            for word in words
+        )
