@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 
@@ -10,10 +11,14 @@ from usds.taxonomy.udt import Form, expand
 
 __all__ = ["Context", "PhraseSet", "phrase_tokens"]
 
+_PLAIN = re.compile(r"[a-z]+(?: [a-z]+)*").fullmatch
+
 
 @lru_cache(maxsize=65536)
 def phrase_tokens(text: str) -> tuple[str, ...]:
     """Tokens of a phrase, cut as captions are."""
+    if _PLAIN(text) is not None:  # most phrases: words and spaces
+        return tuple(text.split(" "))
     return tuple(tokenise(normalise(text)).words)
 
 

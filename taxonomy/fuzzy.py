@@ -85,7 +85,7 @@ class Speller:
             return
         mark = self.marks.setdefault(word, Mark())
         if all(other.dimension != item.dimension for other, _ in mark.labels):
-            mark.labels.append((item, form))
+            mark.labels += ((item, form),)
         bucket = self.targets.setdefault((word[0], len(word)), [])
         if word not in bucket:
             bucket.append(word)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 from typing import Any, cast
@@ -36,15 +36,21 @@ class Item:
     code: str | None
 
 
+Labels = tuple[tuple[Item, Form], ...]
+
+
 @dataclass(slots=True)
 class Mark:
-    """Everything that one phrase (one token sequence) means to the engine."""
+    """Everything that one phrase (one token sequence) means to the engine.
 
-    labels: list[tuple[Item, Form]] = field(default_factory=list[tuple[Item, Form]])
-    cues: list[str] = field(default_factory=list[str])
-    heads: list[str] = field(default_factory=list[str])
-    modifiers: list[int] = field(default_factory=list[int])
-    normals: list[str] = field(default_factory=list[str])
+    Tuples, since most are empty and there are tens of thousands: lists would keep the garbage collector busy.
+    """
+
+    labels: Labels = ()
+    cues: tuple[str, ...] = ()
+    heads: tuple[str, ...] = ()
+    modifiers: tuple[int, ...] = ()
+    normals: tuple[str, ...] = ()
     ignore: bool = False
     case: str | None = None
     plain: bool = True
@@ -66,10 +72,10 @@ class Hit:
     first: int
     last: int
     mark: Mark
-    labels: list[tuple[Item, Form]]
+    labels: Labels
 
 
-def new_hit(first: int, last: int, mark: Mark, labels: list[tuple[Item, Form]]) -> Hit:
+def new_hit(first: int, last: int, mark: Mark, labels: Labels) -> Hit:
     """A hit with its fields."""
     hit = Hit()
     hit.first, hit.last, hit.mark, hit.labels = first, last, mark, labels
@@ -153,16 +159,16 @@ class Lexicon:
         for name in used & set(document.groups):
             for pattern in document.groups[name]:
                 for text in expand(pattern):
-                    _append(self._mark(text).heads, name)
+                    _add(self._mark(text), "heads", name)
         for i, compound in enumerate(document.compounds):
             for pattern in compound.modifiers:
                 for text in expand(pattern):
-                    _append(self._mark(text).modifiers, i)
+                    _add(self._mark(text), "modifiers", i)
         self._add_normals(taxonomy)
         for cue, texts in (*language.cues.items(), ("no_findings", language.gate["no_findings"])):
             for text in texts:
                 mark = self._mark(text)
-                _append(mark.cues, cue)
+                _add(mark, "cues", cue)
                 if text.isupper() and text.isalpha() and not mark.labels:
                     mark.case = text
         self._nest_implied()
@@ -186,7 +192,7 @@ class Lexicon:
                 f"{code.scheme}:{code.value}" if code else None,
             )
             mark = self._mark(form.text)
-            mark.labels.append((item, form))
+            mark.labels += ((item, form),)
             if form.require or form.block or form.case:
                 mark.plain = False
 
@@ -205,10 +211,10 @@ class Lexicon:
         ):
             for pattern in getattr(normal, role):
                 for text in expand(pattern):
-                    _append(self._mark(text).normals, role)
+                    _add(self._mark(text), "normals", role)
         for pattern in normal.abnormal_findings:
             for text in expand(pattern):
-                _append(self._mark(text).normals, "abnormal")
+                _add(self._mark(text), "normals", "abnormal")
 
     def _mark(self, text: str) -> Mark:
         children = self.root
@@ -225,23 +231,25 @@ class Lexicon:
     def _nest_implied(self) -> None:
         """Let a name such as "Baker cyst" also say the labels of other dimensions inside it ("cyst")."""
         stack: list[tuple[tuple[str, ...], Node]] = [((token,), node) for token, node in self.root.items()]
-        additions: list[tuple[Mark, list[tuple[Item, Form]]]] = []
+        additions: list[tuple[Mark, Labels]] = []
         while stack:
             path, node = stack.pop()
             mark: Mark | None = node[0]
             if mark is not None and len(path) > 1 and any(not f.whole for _, f in mark.labels):
                 taken = {item.dimension for item, _ in mark.labels}
-                inner = [
-                    pair
-                    for hit in self._inside(path, taken)
-                    for pair in hit.labels
-                    if pair[0].dimension not in taken and not pair[0].region
-                ]
+                inner = tuple(
+                    [
+                        pair
+                        for hit in self._inside(path, taken)
+                        for pair in hit.labels
+                        if pair[0].dimension not in taken and not pair[0].region
+                    ]
+                )
                 additions.append((mark, inner))
             if node[1]:
                 stack.extend(((*path, token), child) for token, child in node[1].items())
         for mark, inner in additions:
-            mark.labels.extend(inner)
+            mark.labels += inner
             if any(form.require or form.block or form.case for _, form in inner):
                 mark.plain = False
 
@@ -270,7 +278,7 @@ class Lexicon:
                 if mark is not None and (
                     mark.ignore or any(i.dimension not in taken for i, _ in mark.labels)
                 ):
-                    hits.append(new_hit(i, j, mark, [] if mark.ignore else list(mark.labels)))
+                    hits.append(new_hit(i, j, mark, () if mark.ignore else mark.labels))
                     break
         return hits
 
@@ -354,15 +362,16 @@ class Lexicon:
             if mark.case is not None and not context.case_matches(first, last, mark.case):
                 return None
             return new_hit(first, last, mark, mark.labels)
-        labels = [pair for pair in mark.labels if context.allows(pair[1], first, last)]
+        labels = tuple([pair for pair in mark.labels if context.allows(pair[1], first, last)])
         if len(labels) > 1 and any(form.case for _, form in labels) and not context.shouting:
             # "TOE" is the examination, "toe" the digit.
-            labels = [pair for pair in labels if pair[1].case]
+            labels = tuple([pair for pair in labels if pair[1].case])
         if labels or mark.cues or mark.heads or mark.modifiers or mark.normals or mark.ignore:
             return new_hit(first, last, mark, labels)
         return None
 
 
-def _append(items: list[Any], value: Any) -> None:
-    if value not in items:
-        items.append(value)
+def _add(mark: Mark, group: str, value: object) -> None:
+    values = getattr(mark, group)
+    if value not in values:
+        setattr(mark, group, (*values, value))

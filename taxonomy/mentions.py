@@ -46,6 +46,6 @@ class Normality:
     """A word about normality, for the rules of normal appearance."""
 
     hit: int
-    roles: list[str]
+    roles: tuple[str, ...]
     sentence: int
     state: str

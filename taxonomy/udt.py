@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,6 +26,7 @@ __all__ = [
 ]
 
 _MOST_FORMS = 20_000  # that one pattern may stand for
+_SIGN = re.compile(r"[\[\]{}|]")
 
 # Group of a form in the file -> extraction method that its evidence carries.
 METHODS: Mapping[str, str] = {
@@ -324,6 +326,9 @@ def _alternatives(pattern: str, at: int, closing: str = "") -> tuple[list[str], 
         elif char in "}]":
             break
         else:
-            current = [text + char for text in current]
+            sign = _SIGN.search(pattern, at + 1)
+            end = sign.start() if sign is not None else len(pattern)
+            current = [text + pattern[at:end] for text in current]
+            at = end - 1
         at += 1
     return done + current, at

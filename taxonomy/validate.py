@@ -122,17 +122,23 @@ def _neighbours(taxonomy: Taxonomy) -> Iterator[Problem]:
         word = form.text.lower()
         if dimension.fuzzy and word.isalpha() and len(word) >= MIN_LENGTH and form.group != "misspellings":
             words.setdefault(word, (dimension.name, label.name, form.path))
-    buckets: dict[tuple[str, int], list[str]] = {}
+    sharing: dict[str, list[str]] = {}
     for word in words:
-        buckets.setdefault((word[0], len(word)), []).append(word)
+        for rest in _rests(word):
+            sharing.setdefault(rest, []).append(word)
     for word, (dimension_name, label_name, path) in words.items():
-        for size in (len(word), len(word) + 1):
-            for other in buckets.get((word[0], size), ()):
-                if words[other][:2] == (dimension_name, label_name) or (size == len(word) and other <= word):
-                    continue
-                if words[other][0] == dimension_name and OSA.distance(word, other, score_cutoff=1) <= 1:
-                    where = f"'{other}' ({words[other][1]})"
-                    yield f"'{word}' and {where} are one slip apart; neither is corrected", path
+        for other in sorted({other for rest in _rests(word) for other in sharing[rest]}):
+            longer = len(other) > len(word) or (len(other) == len(word) and other > word)  # each pair once
+            if not longer or other[0] != word[0] or words[other][:2] == (dimension_name, label_name):
+                continue
+            if words[other][0] == dimension_name and OSA.distance(word, other, score_cutoff=1) <= 1:
+                where = f"'{other}' ({words[other][1]})"
+                yield f"'{word}' and {where} are one slip apart; neither is corrected", path
+
+
+def _rests(word: str) -> set[str]:
+    """The word, and what is left of it without one of its letters: two words one slip apart share one."""
+    return {word, *(word[:i] + word[i + 1 :] for i in range(len(word)))}
 
 
 def _dangling(document: Document) -> Iterator[Problem]:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib import resources
+from itertools import combinations
 
 import pytest
+from rapidfuzz.distance import OSA
 
 from usds.taxonomy.udt import load_taxonomy
 from usds.taxonomy.validate import json_schema, validate_taxonomy
@@ -76,3 +79,32 @@ def test_error_is_reported_once(tmp_path):
 def test_shipped_schema_is_current():
     shipped = (resources.files("usds.schemas") / "udt.schema.json").read_text(encoding="utf-8")
     assert json.loads(shipped) == json.loads(json_schema())
+
+
+def test_every_pair_of_words_one_slip_apart_is_named(tmp_path):
+    """Letters lost, added, changed and swapped, against a comparison of every word with every other."""
+    slips = [
+        "calcaneus",
+        "calcanes",
+        "calcaneuss",
+        "calcaneos",
+        "calcanesu",
+        "alcaneus",
+        "calcnaesu",
+        "kalcaneus",
+    ]
+    labels = "\n".join(f"      - name: {word}" for word in slips)
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "id: mine\nversion: '1'\ntitle: Mine\ndimensions:\n  - name: site\n    title: Site\n    role: site\n"
+        f"    fuzzy: true\n    prompts: ['{{label}}']\n    labels:\n{labels}\n",
+        encoding="utf-8",
+    )
+    found = {frozenset(re.findall(r"'(\w+)'", f.text)) for f in validate_taxonomy(path)}
+    expected = {
+        frozenset(pair)
+        for pair in combinations(slips, 2)
+        if pair[0][0] == pair[1][0] and OSA.distance(*pair) == 1
+    }
+    assert len(expected) > 4
+    assert found == expected
