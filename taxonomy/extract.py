@@ -189,21 +189,22 @@ class Extractor:
         self.gate = Gate(language, self.lexicon.known)
         self.speller = Speller(taxonomy, self.lexicon.known)
         self.confidence = method_confidence()
-        self.codes = {key: self._code(key) for key in self.book.labels}
         pediatric = taxonomy.document.pediatric
         self.age = AgeRule(pediatric) if pediatric is not None else None
         # Words without which a caption speaks neither of a special site (an unborn child) nor of a child.
         self.triggers = self.book.site_triggers | (self.age.triggers if self.age else frozenset())
-        self.index = taxonomy.label_index
-        self.keys = tuple(self.index)
-        self.order = {name: i for i, name in enumerate(taxonomy.dimension_names)}
+        # What evidence says of the label of a column, and where it stands in reading order.
+        self.shown = tuple([(*key, self._code(key)) for key in self.book.keys])
+        order = {name: i for i, name in enumerate(taxonomy.dimension_names)}
+        ranked = sorted(self.book.keys, key=lambda key: (order[key[0]], key[1]))
+        self.ranks = [ranked.index(key) for key in self.book.keys]
         bind_actions(self.lexicon.marks)
 
     def __reduce__(self) -> tuple[type[Extractor], tuple[Taxonomy]]:
         return Extractor, (self.taxonomy,)
 
     def _code(self, key: tuple[str, str]) -> str | None:
-        codes = self.book.labels[key].codes
+        codes = self.taxonomy.label(*key).codes
         return f"{codes[0].scheme}:{codes[0].value}" if codes else None
 
     def extract(self, text: str, *, pediatric: bool = False) -> Extraction:
@@ -261,17 +262,16 @@ class Extractor:
         return self.book.apply_pediatric(facts, infant) if child or pediatric else facts
 
     def _collapse(self, facts: list[Fact], tokens: Tokens, normal: Normalised) -> Extraction:
-        index = self.index
         present: set[int] = set()
         negated: set[int] = set()
         uncertain: set[int] = set()
-        for dimension, label, assertion, _, _, _, _ in facts:
+        for column, assertion, _, _, _, _ in facts:
             if assertion == "present":
-                present.add(index[dimension, label])
+                present.add(column)
             elif assertion == "negated":
-                negated.add(index[dimension, label])
+                negated.add(column)
             elif assertion == "uncertain":
-                uncertain.add(index[dimension, label])
+                uncertain.add(column)
         return Extraction(
             self._sets(present),
             self._sets(negated) if negated else {},
@@ -282,19 +282,19 @@ class Extractor:
 
     def _sets(self, labels: set[int]) -> Labels:
         out: dict[str, tuple[str, ...]] = {}
-        for i in sorted(labels):
-            dimension, label = self.keys[i]
+        for column in sorted(labels):
+            dimension, label = self.book.keys[column]
             out[dimension] = (*out[dimension], label) if dimension in out else (label,)
         return out
 
     def _rows(self, facts: list[Fact], tokens: Tokens, normal: Normalised) -> tuple[Evidence, ...]:
-        rows: dict[tuple[int, int, int, str, str], Evidence] = {}
+        rows: dict[tuple[int, int, int, str], Evidence] = {}
         starts, ends, text = tokens.starts, tokens.ends, normal.text
-        codes, confidence = self.codes, self.confidence
-        for dimension, label, assertion, mention, rule_id, method, _ in facts:
+        shown, ranks, confidence = self.shown, self.ranks, self.confidence
+        for column, assertion, mention, rule_id, method, _ in facts:
             last = mention.last
             start, end = (starts[mention.first], ends[last - 1]) if last else (0, 0)
-            key = (start, end, self.order[dimension], label, assertion)
+            key = (start, end, ranks[column], assertion)
             if key in rows:
                 continue
             surface = text[start:end]
@@ -303,8 +303,9 @@ class Extractor:
                 cue = normal.span(starts[cue[0]], ends[cue[1] - 1])
             if normal.offsets is not None:
                 start, end = normal.span(start, end)
+            dimension, label, code = shown[column]
             values = (
-                dimension, label, codes[dimension, label], assertion, start, end, surface, cue, rule_id,
+                dimension, label, code, assertion, start, end, surface, cue, rule_id,
                 method, LITERAL, confidence.get(method, UNMEASURED),
             )  # fmt: skip
             rows[key] = tuple.__new__(Evidence, values)  # half the time of Evidence(...)

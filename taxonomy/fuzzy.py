@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from rapidfuzz.distance import OSA
 
-from usds.taxonomy.lexicon import Hit, Item, Mark, new_hit
+from usds.taxonomy.lexicon import Hit, Item, Mark, new_hit, new_item
 from usds.taxonomy.udt import Form, Taxonomy
 
 __all__ = ["Speller"]
@@ -59,21 +59,8 @@ class Speller:
             if not dimension.fuzzy:
                 continue
             for label in dimension.labels:
-                code = label.codes[0] if label.codes else None
                 for form in label.forms:
-                    self._target(
-                        form,
-                        Item(
-                            dimension.name,
-                            label.name,
-                            dimension.role,
-                            dimension.adjectival,
-                            "fuzzy",
-                            f"{dimension.name}/{label.name}/fuzzy",
-                            form.group == "regions",
-                            f"{code.scheme}:{code.value}" if code else None,
-                        ),
-                    )
+                    self._target(form, new_item(taxonomy, dimension, label, form, "fuzzy", "fuzzy"))
 
     def _target(self, form: Form, item: Item) -> None:
         word = form.text.lower()

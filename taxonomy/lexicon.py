@@ -17,9 +17,9 @@ from typing import Any, cast
 import yaml
 
 from usds.taxonomy.context import Context, phrase_tokens
-from usds.taxonomy.udt import Form, Taxonomy, expand
+from usds.taxonomy.udt import Dimension, Form, Label, Taxonomy, expand
 
-__all__ = ["Hit", "Item", "Language", "Lexicon", "Mark", "load_language", "new_hit"]
+__all__ = ["Hit", "Item", "Language", "Lexicon", "Mark", "load_language", "new_hit", "new_item"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +28,28 @@ class Item:
 
     dimension: str
     label: str
+    column: int
     role: str
     adjectival: bool
     method: str
     rule_id: str
     region: bool
-    code: str | None
+
+
+def new_item(
+    taxonomy: Taxonomy, dimension: Dimension, label: Label, form: Form, method: str, rule: str
+) -> Item:
+    """What a form of a label says, found by a method and a rule."""
+    return Item(
+        dimension.name,
+        label.name,
+        taxonomy.label_index[dimension.name, label.name],
+        dimension.role,
+        dimension.adjectival,
+        method,
+        f"{dimension.name}/{label.name}/{rule}",
+        form.group == "regions",
+    )
 
 
 Labels = tuple[tuple[Item, Form], ...]
@@ -180,17 +196,7 @@ class Lexicon:
 
     def _add_labels(self, taxonomy: Taxonomy) -> None:
         for dimension, label, form in taxonomy.forms():
-            code = label.codes[0] if label.codes else None
-            item = Item(
-                dimension.name,
-                label.name,
-                dimension.role,
-                dimension.adjectival,
-                form.method,
-                f"{dimension.name}/{label.name}/{form.group}",
-                form.group == "regions",
-                f"{code.scheme}:{code.value}" if code else None,
-            )
+            item = new_item(taxonomy, dimension, label, form, form.method, form.group)
             mark = self._mark(form.text)
             mark.labels += ((item, form),)
             if form.require or form.block or form.case:

@@ -23,8 +23,7 @@ def normal_facts(sweep: Sweep, facts: list[Fact], book: RuleBook, context: Conte
     facts : list of Fact
         What the caption states otherwise.
     """
-    entry = book.taxonomy.document.normal
-    if entry is None or not sweep.normality or (entry.dimension, entry.label) not in book.labels:
+    if book.normal is None or not sweep.normality:
         return []
     found: list[Fact] = []
     for word in sweep.normality:
@@ -33,23 +32,18 @@ def normal_facts(sweep: Sweep, facts: list[Fact], book: RuleBook, context: Conte
             continue
         hit = sweep.hits[word.hit]
         mention = Mention(hit.first, hit.last, word.sentence, assertion)
-        found.append(Fact(entry.dimension, entry.label, assertion, mention, "normal", "exact"))
+        found.append(Fact(book.normal, assertion, mention, "normal", "exact"))
     if any(f.assertion != "negated" for f in found) and _abnormal(sweep, facts, book, context):
         found = [f for f in found if f.assertion == "negated"]
     return found
 
 
 def _abnormal(sweep: Sweep, facts: list[Fact], book: RuleBook, context: Context) -> bool:
-    entry = book.taxonomy.document.normal
-    assert entry is not None
     if book.comparator.found_in(context):
         return True
-    compatible = set(entry.compatible)
     stated = ("present", "uncertain")
-    for fact in facts:
-        key = (fact.dimension, fact.label)
-        if fact.assertion in stated and fact.dimension in entry.abnormal_dimensions and key not in compatible:
-            return True
+    if any(fact.assertion in stated and fact.column in book.abnormal for fact in facts):
+        return True
     return any(m.abnormal and m.assertion in stated for m in sweep.mentions)
 
 

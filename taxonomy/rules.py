@@ -7,10 +7,11 @@ inert.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from usds.taxonomy.context import Context, PhraseSet
-from usds.taxonomy.document import SiteEntry
+from usds.taxonomy.document import CombinationEntry, SiteEntry
 from usds.taxonomy.mentions import Mention
 from usds.taxonomy.udt import Label, Taxonomy
 
@@ -22,10 +23,9 @@ _NEXT = 2  # tokens between a site and the finding that it qualifies ("ovarian d
 
 
 class Fact(NamedTuple):
-    """One label, its assertion, and the mention and rule it comes from."""
+    """One label (its column among all labels), its assertion, and the mention and rule it comes from."""
 
-    dimension: str
-    label: str
+    column: int
     assertion: str
     mention: Mention
     rule_id: str
@@ -33,52 +33,85 @@ class Fact(NamedTuple):
     region: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Combination:
+    """A combination rule with the columns of its labels."""
+
+    rule: CombinationEntry
+    needed: list[int]
+    added: list[int]
+    dropped: frozenset[int]
+    unless: PhraseSet
+
+
 class RuleBook:
-    """The rules of one taxonomy, compiled."""
+    """The rules of one taxonomy, compiled. A label is known by its column, its place among all labels."""
 
     def __init__(self, taxonomy: Taxonomy) -> None:
         document = taxonomy.document
         self.taxonomy = taxonomy
-        self.labels: dict[tuple[str, str], Label] = {
-            (d.name, label.name): label for d in taxonomy.dimensions for label in d.labels
-        }
-        self.roles = {d.name: d.role for d in taxonomy.dimensions}
-        self.site_dimensions = frozenset(d.name for d in taxonomy.dimensions if d.role == "site")
-        self.system_dimensions = frozenset(d.name for d in taxonomy.dimensions if d.role == "system")
-        self.finding_dimensions = frozenset(d.name for d in taxonomy.dimensions if d.role == "finding")
+        self.columns = taxonomy.label_index
+        self.keys = tuple(self.columns)
+        self.labels: tuple[Label, ...] = tuple([label for d in taxonomy.dimensions for label in d.labels])
+        self.sites = self._of_role("site")
+        self.systems = self._of_role("system")
+        self.findings = self._of_role("finding")
         self.compounds = document.compounds
+        self.compound_columns = [self.columns.get((c.dimension, c.label)) for c in document.compounds]
         self.on_negation = {
-            c.heads: c for c in document.compounds if c.when_negated and self._known(c.dimension, c.label)
+            c.heads: (column, f"compound/{c.id}")
+            for c, column in zip(document.compounds, self.compound_columns, strict=True)
+            if c.when_negated and column is not None
         }
         self.combinations = tuple(
-            (rule, frozenset(rule.all))
-            for rule in document.combinations
-            if all(self._known(*key) for key in (*rule.all, *rule.add))
+            [
+                Combination(
+                    rule,
+                    [self.columns[key] for key in rule.all],
+                    [self.columns[key] for key in rule.add],
+                    frozenset([self.columns[key] for key in rule.drop if key in self.columns]),
+                    PhraseSet(rule.unless),
+                )
+                for rule in document.combinations
+                if all(key in self.columns for key in (*rule.all, *rule.add))
+            ]
         )
-        self.combined = frozenset(key for _, needed in self.combinations for key in needed)
-        self.ancestors = {
-            key: tuple((*parent, f"parent/{key[0]}") for parent in self._ancestors(key))
-            for key in self.labels
-        }
-        self.sites = tuple(
-            (rule, PhraseSet(rule.cues), PhraseSet((*rule.block, *rule.excepted_by)))
-            for rule in document.sites
+        self.combined = frozenset([column for rule in self.combinations for column in rule.needed])
+        self.ancestors = [
+            tuple([(self.columns[parent], f"parent/{key[0]}") for parent in self._ancestors(key)])
+            for key in self.keys
+        ]
+        self.site_rules = tuple(
+            [
+                (rule, PhraseSet(rule.cues), PhraseSet((*rule.block, *rule.excepted_by)))
+                for rule in document.sites
+            ]
         )
-        self.site_triggers = frozenset[str]().union(*(cues.triggers for _, cues, _ in self.sites))
-        self.unless = {rule.id: PhraseSet(rule.unless) for rule, _ in self.combinations}
-        self.comparator = PhraseSet(document.normal.comparator if document.normal else ())
+        self.site_triggers = frozenset[str]().union(*[cues.triggers for _, cues, _ in self.site_rules])
+        normal = document.normal
+        self.comparator = PhraseSet(normal.comparator if normal else ())
+        self.normal = self.columns.get((normal.dimension, normal.label)) if normal else None
+        self.abnormal = frozenset(
+            [
+                column
+                for key, column in self.columns.items()
+                if normal and key[0] in normal.abnormal_dimensions and key not in normal.compatible
+            ]
+        )
 
-    def _ancestors(self, key: tuple[str, str]) -> tuple[tuple[str, str], ...]:
+    def _of_role(self, role: str) -> frozenset[int]:
+        """Columns of the labels of all dimensions of a role."""
+        names = [d.name for d in self.taxonomy.dimensions if d.role == role]
+        return frozenset([column for (name, _), column in self.columns.items() if name in names])
+
+    def _ancestors(self, key: tuple[str, str]) -> list[tuple[str, str]]:
         """Parents of a label from the nearest to the root."""
         found: list[tuple[str, str]] = []
-        parent = self.labels[key].parent
-        while parent is not None and parent in self.labels and parent not in found:
+        parent = self.labels[self.columns[key]].parent
+        while parent is not None and parent in self.columns and parent not in found:
             found.append(parent)
-            parent = self.labels[parent].parent
-        return tuple(found)
-
-    def _known(self, dimension: str, label: str) -> bool:
-        return (dimension, label) in self.labels
+            parent = self.labels[self.columns[parent]].parent
+        return found
 
     # ---- mentions to facts --------------------------------------------------------------------------------
 
@@ -88,57 +121,54 @@ class RuleBook:
         for mention in mentions:
             item = mention.item
             if item is not None:
-                said = item.dimension, item.label, mention.assertion
-                facts.append(_new(Fact, (*said, mention, item.rule_id, item.method, item.region)))
+                values = item.column, mention.assertion, mention, item.rule_id, item.method, item.region
+                facts.append(_new(Fact, values))
                 if mention.form is not None and mention.form.also:
                     facts.extend(
-                        Fact(dimension, label, mention.assertion, mention, item.rule_id, item.method)
-                        for dimension, label in mention.form.also
-                        if self._known(dimension, label)
+                        [
+                            Fact(self.columns[key], mention.assertion, mention, item.rule_id, item.method)
+                            for key in mention.form.also
+                            if key in self.columns
+                        ]
                     )
             elif mention.modifier >= 0:
-                rule = self.compounds[mention.modifier]
-                if self._known(rule.dimension, rule.label):
-                    name = f"compound/{rule.id}"
-                    facts.append(Fact(rule.dimension, rule.label, mention.assertion, mention, name, "exact"))
+                column = self.compound_columns[mention.modifier]
+                if column is not None:
+                    name = f"compound/{self.compounds[mention.modifier].id}"
+                    facts.append(Fact(column, mention.assertion, mention, name, "exact"))
             elif mention.head and mention.assertion == "negated" and mention.head in self.on_negation:
-                rule = self.on_negation[mention.head]
-                facts.append(
-                    Fact(rule.dimension, rule.label, "present", mention, f"compound/{rule.id}", "exact")
-                )
+                column, name = self.on_negation[mention.head]
+                facts.append(Fact(column, "present", mention, name, "exact"))
         return facts
 
     # ---- combinations -------------------------------------------------------------------------------------
 
     def combine(self, facts: list[Fact], context: Context) -> list[Fact]:
         """Apply the combination rules in the order of the file."""
-        present = {(f[0], f[1]) for f in facts if f[2] == "present"}  # by place: names are slower
+        present = {f[0] for f in facts if f[1] == "present"}  # by place: names are slower
         if self.combined.isdisjoint(present):
             return facts
-        for rule, needed in self.combinations:
-            if not needed <= present or self.unless[rule.id].found_in(context):
+        for rule in self.combinations:
+            if not present.issuperset(rule.needed) or rule.unless.found_in(context):
                 continue
-            scopes = [-1] if rule.scope == "caption" else sorted({f.mention.sentence for f in facts})
-            for scope in scopes:
+            in_caption = rule.rule.scope == "caption"
+            for scope in [-1] if in_caption else sorted({f.mention.sentence for f in facts}):
                 inside = [f for f in facts if f.assertion == "present" and scope in (-1, f.mention.sentence)]
-                held = {(f.dimension, f.label): f for f in inside}
-                if not all(key in held for key in rule.all):
+                held = {f.column: f for f in inside}
+                if not held.keys() >= set(rule.needed):
                     continue
-                dropped = {id(f) for f in inside if (f.dimension, f.label) in rule.drop}
-                anchor = held[rule.all[0]]
-                facts = [f for f in facts if id(f) not in dropped]
-                facts += [
-                    anchor._replace(dimension=dimension, label=label, rule_id=f"combination/{rule.id}")
-                    for dimension, label in rule.add
-                ]
-            present = {(f.dimension, f.label) for f in facts if f.assertion == "present"}
+                gone = {id(f) for f in inside if f.column in rule.dropped}
+                anchor = held[rule.needed[0]]._replace(rule_id=f"combination/{rule.rule.id}")
+                facts = [f for f in facts if id(f) not in gone]
+                facts += [anchor._replace(column=column) for column in rule.added]
+            present = {f.column for f in facts if f.assertion == "present"}
         return facts
 
     # ---- sites --------------------------------------------------------------------------------------------
 
     def site_rule(self, context: Context) -> SiteEntry | None:
         """The first rule whose context the caption shows (an unborn child, for instance)."""
-        for rule, cues, exceptions in self.sites:
+        for rule, cues, exceptions in self.site_rules:
             if cues.found_in(context) and not exceptions.found_in(context):
                 return rule
         return None
@@ -148,11 +178,12 @@ class RuleBook:
         kept: list[Fact] = []
         anchor: Mention | None = None
         for fact in facts:
-            site = fact.dimension in self.site_dimensions or fact.dimension in self.system_dimensions
-            if site and fact.assertion in _STATED:
+            system = fact.column in self.systems
+            if (system or fact.column in self.sites) and fact.assertion in _STATED:
                 anchor = anchor or fact.mention
-                allowed = rule.keep is None or fact.label in rule.keep
-                if not allowed or fact.label in rule.drop or fact.dimension in self.system_dimensions:
+                label = self.labels[fact.column].name
+                allowed = rule.keep is None or label in rule.keep
+                if system or not allowed or label in rule.drop:
                     continue
             kept.append(fact)
         if rule.system is not None:
@@ -162,56 +193,47 @@ class RuleBook:
     def _system_facts(self, label: str, anchor: Mention | None, rule_id: str) -> list[Fact]:
         mention = anchor or Mention(0, 0, 0, "present")
         return [
-            Fact(dimension, label, "present", mention, rule_id, "implied")
-            for dimension in sorted(self.system_dimensions)
-            if self._known(dimension, label)
+            Fact(column, "present", mention, rule_id, "implied")
+            for column in sorted(self.systems, key=self.keys.__getitem__)
+            if self.labels[column].name == label
         ]
 
     def apply_pediatric(self, facts: list[Fact], infant: bool) -> list[Fact]:
         """Replace adult sites by their pediatric counterparts, and the system with them."""
         rule = self.taxonomy.document.pediatric
-        if rule is None or not self._known(rule.system_dimension, rule.system):
+        if rule is None or (rule.system_dimension, rule.system) not in self.columns:
             return facts
         out: list[Fact] = []
         sited = False
         anchor: Mention | None = None
         for fact in facts:
-            if fact.assertion not in _STATED:
+            dimension = self.keys[fact.column][0]
+            if fact.assertion not in _STATED or dimension not in (rule.dimension, rule.system_dimension):
                 out.append(fact)
-            elif fact.dimension == rule.dimension:
-                child = self._counterpart(fact, infant)
-                sited = sited or (fact.assertion == "present" and not fact.region)
-                out.append(fact if child is None else fact._replace(label=child, region=False))
-                anchor = anchor or fact.mention
-            elif fact.dimension == rule.system_dimension:
-                anchor = anchor or fact.mention
-                child = self.labels[fact.dimension, fact.label].pediatric
-                if child is not None and (rule.dimension, child) in self.labels:
-                    out.append(fact._replace(dimension=rule.dimension, label=child))
-            else:
-                out.append(fact)
+                continue
+            anchor = anchor or fact.mention
+            name = self.labels[fact.column].pediatric
+            child = self.columns.get((rule.dimension, name)) if name is not None else None
+            if dimension != rule.dimension:
+                out += [] if child is None else [fact._replace(column=child)]
+                continue
+            if name in rule.infant_only and not infant:
+                child = None
+            sited = sited or (fact.assertion == "present" and not fact.region)
+            out.append(fact if child is None else fact._replace(column=child, region=False))
         if not sited:
             out += self._system_facts(rule.system, anchor, "pediatric")
         return out
 
-    def _counterpart(self, fact: Fact, infant: bool) -> str | None:
-        rule = self.taxonomy.document.pediatric
-        child = self.labels[fact.dimension, fact.label].pediatric
-        if rule is None or child is None or (fact.dimension, child) not in self.labels:
-            return None
-        if child in rule.infant_only and not infant:
-            return None
-        return child
-
     def _settle_doubted_site(self, facts: list[Fact]) -> list[Fact]:
         """ "Suspected ovarian mass": the mass is in doubt, the ovary is what was looked at."""
-        sites, finding = self.site_dimensions, self.finding_dimensions
-        doubted = [f for f in facts if f.assertion == "uncertain" and f.dimension in sites]
-        if len({f.label for f in doubted}) != 1:
+        sites, finding = self.sites, self.findings
+        doubted = [f for f in facts if f.assertion == "uncertain" and f.column in sites]
+        if len({f.column for f in doubted}) != 1:
             return facts
-        if any(f.assertion == "present" and (f.region or f.dimension in sites | finding) for f in facts):
+        if any(f.assertion == "present" and (f.region or f.column in sites | finding) for f in facts):
             return facts
-        starts = [f.mention.first for f in facts if f.assertion == "uncertain" and f.dimension in finding]
+        starts = [f.mention.first for f in facts if f.assertion == "uncertain" and f.column in finding]
         beside = any(0 <= start - f.mention.last <= _NEXT for f in doubted for start in starts)
         implied = doubted[0].method == "implied"
         if implied == bool(starts) or (starts and not beside):
@@ -220,28 +242,28 @@ class RuleBook:
 
     def regions_and_parents(self, facts: list[Fact]) -> list[Fact]:
         """Drop regions where a site is named, then add the parent of every site."""
-        sites = self.site_dimensions
-        if "uncertain" in [fact[2] for fact in facts]:
+        sites = self.sites
+        if "uncertain" in [fact[1] for fact in facts]:
             facts = self._settle_doubted_site(facts)
         named = False
-        stated: set[str] = set()
-        for dimension, label, assertion, _, _, _, region in facts:
-            if dimension in sites and assertion == "present":
-                stated.add(label)
+        stated: set[int] = set()
+        for column, assertion, _, _, _, region in facts:
+            if column in sites and assertion == "present":
+                stated.add(column)
                 named = named or not region
         out: list[Fact] = []
         for fact in facts:
-            dimension, label, assertion, mention, _, method, region = fact
+            column, assertion, mention, _, method, region = fact
             if assertion not in _STATED:
                 out.append(fact)
                 continue
-            if dimension in sites:
+            if column in sites:
                 # A site that is stated is not in doubt because a suspected disease carries its name.
-                if (region and named) or (assertion == "uncertain" and label in stated):
+                if (region and named) or (assertion == "uncertain" and column in stated):
                     continue
             elif region and stated:
                 continue
             out.append(fact)
-            for above, parent, rule_id in self.ancestors[dimension, label]:
-                out.append(_new(Fact, (above, parent, assertion, mention, rule_id, method, False)))
+            for parent, rule_id in self.ancestors[column]:
+                out.append(_new(Fact, (parent, assertion, mention, rule_id, method, False)))
         return out
