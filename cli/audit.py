@@ -55,7 +55,7 @@ def audit(
     index = _harvest(raw) if raw else _index(state, output)
     total = sum(manifest.files["images"].rows for manifest in opened.manifests().values())
     with opened.lock(command_line()), progress("reading images", total) as bar:
-        report = run(opened, index, state=state if show else None, advance=bar.advance)
+        report = run(opened, index, state=state, show=show, advance=bar.advance)
     output.data(report.to_json())
     _render(report, output)
     if html is not None:

@@ -13,18 +13,19 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-from usds.curation.audit_files import check_files
+from usds.curation.audit_documents import DocumentAuditor
+from usds.curation.audit_files import AUDIT_FILE, check_files
 from usds.curation.audit_images import ImageAuditor, ImageFinding
+from usds.curation.audit_matchers import Matchers
 from usds.curation.audit_text import TextAuditor
-from usds.curation.audit_types import Finding
-from usds.curation.deid.harvest import IdentifierIndex
+from usds.curation.audit_types import Finding, mask
+from usds.curation.deid.harvest import IdentifierIndex, Matcher
 from usds.schemas.dataset import Dataset
 from usds.schemas.files import canonical_json, write_json
 from usds.schemas.state import State
 
 __all__ = ["AUDIT_FILE", "AuditReport", "Cohort", "audit", "manifests_digest", "passes"]
 
-AUDIT_FILE: Final = "audit.json"
 SMALL_COHORT: Final = 5
 _COHORT_LIMIT: Final = 200
 
@@ -115,6 +116,7 @@ def audit(
     index: IdentifierIndex | None,
     *,
     state: State | None = None,
+    show: bool = False,
     advance: Callable[[int], None] = lambda _: None,
 ) -> AuditReport:
     """Audit a dataset.
@@ -125,7 +127,9 @@ def audit(
     index : IdentifierIndex or None
         Harvested identifiers; None searches for patterns alone.
     state : State, optional
-        Where pictures in doubt are kept when a person asks to see them; nothing is written without it.
+        The private state: it knows which subjects withdrew.
+    show : bool
+        Keep pictures in doubt in the private state, for a person who asks to see them.
     advance : callable
         Told how many images were read, for a progress bar.
 
@@ -135,27 +139,28 @@ def audit(
         Also written, as counts, to ``audit.json`` of the dataset.
     """
     report = AuditReport(digest=manifests_digest(dataset))
-    files, problems = check_files(dataset)
-    report.files = files
-    report.findings += problems
-    text = TextAuditor(dataset, index)
-    report.findings += text.check()
-    report.strings, report.identifiers = text.strings, text.identifiers
-    auditor = ImageAuditor(index, subjects=text.subjects)
+    matchers = Matchers(index)
+    report.identifiers = matchers.identifiers
+    report.files, problems = check_files(dataset, matchers.people)
+    text = TextAuditor(dataset, matchers, state.withdrawn() if state else frozenset())
+    documents = DocumentAuditor(dataset, matchers.everybody, matchers.people)
+    problems += [*text.check(), *documents.check()]
+    report.strings = text.strings + documents.strings
+    auditor = ImageAuditor(dataset, matchers)
     report.reader, report.independent = auditor.reader, auditor.independent
-    for found in auditor.check(dataset.iter_images(), advance):
-        report.image_findings.append(found)
-        report.findings.append(found.finding)
+    report.image_findings = list(auditor.check(advance))
     report.images = auditor.images
-    report.cohorts = _cohorts(dataset)
-    if state is not None:
+    report.findings = list(dict.fromkeys([*problems, *(one.finding for one in report.image_findings)]))
+    if not any(finding.klass == "damaged_file" for finding in report.findings):
+        report.cohorts = _cohorts(dataset, matchers.people)
+    if state is not None and show:
         _keep_pictures(dataset, state, report.image_findings)
     write_json(dataset.root / AUDIT_FILE, report.summary())
     return report
 
 
 def manifests_digest(dataset: Dataset) -> str:
-    """SHA-256 over the manifests of tasks and annotation sets: changes when anything in the dataset does."""
+    """SHA-256 over the manifests of tasks and annotation sets: changes when frames, captions or labels do."""
     manifests = [manifest.to_json() for manifest in dataset.manifests().values()]
     sets = [asdict(dataset.annotations.read(name)) for name in dataset.annotations.names()]
     return hashlib.sha256(canonical_json([manifests, sets])).hexdigest()
@@ -168,11 +173,14 @@ def passes(dataset: Dataset) -> bool:
     path = dataset.root / AUDIT_FILE
     if not path.is_file():
         return False
-    summary = read_json(path)
+    try:
+        summary = read_json(path)
+    except ValueError:
+        return False
     return bool(summary.get("passed")) and summary.get("digest") == manifests_digest(dataset)
 
 
-def _cohorts(dataset: Dataset) -> list[Cohort]:
+def _cohorts(dataset: Dataset, people: Matcher | None) -> list[Cohort]:
     connection = dataset.connect()
     current = dataset.annotations.current()
     dimensions = dataset.annotations.read(current).dimensions if current else ()
@@ -183,9 +191,14 @@ def _cohorts(dataset: Dataset) -> list[Cohort]:
     join = "LEFT JOIN annotations a USING (frame_id)" if current else ""
     rows = connection.execute(_COHORTS.format(join=join, limit=SMALL_COHORT, **columns)).fetchall()
     return [
-        Cohort(sex or "", age or "", vendor or "", organ or "", diagnosis or "", subjects)
-        for sex, age, vendor, organ, diagnosis, subjects in rows[:_COHORT_LIMIT]
+        Cohort(*(_hidden(fact or "", people) for fact in facts), subjects)
+        for *facts, subjects in rows[:_COHORT_LIMIT]
     ]
+
+
+def _hidden(fact: str, people: Matcher | None) -> str:
+    """A fact as it may be printed: one that names somebody is a finding, and masked here too."""
+    return mask(fact) if people is not None and people.find(fact) else fact
 
 
 def _keep_pictures(dataset: Dataset, state: State, found: Sequence[ImageFinding]) -> None:
@@ -199,4 +212,4 @@ def _keep_pictures(dataset: Dataset, state: State, found: Sequence[ImageFinding]
 
 
 def _frames(found: Iterable[ImageFinding]) -> list[str]:
-    return sorted({item.frame_id for item in found})
+    return sorted({item.frame_id for item in found if item.frame_id})

@@ -1,86 +1,125 @@
-"""Audit of the dataset folder itself: unknown files, damaged files, metadata of files and images."""
+"""Audit of the dataset folder itself: what lies there that no manifest names, and what hides in its files."""
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import pyarrow.parquet as pq
-
-from usds.curation.audit_types import Finding
+from usds.curation.audit_bytes import check_bytes
+from usds.curation.audit_parquet import check_parquet
+from usds.curation.audit_types import UNREADABLE, Finding
+from usds.curation.deid.harvest import Matcher
 from usds.schemas import tables
 from usds.schemas.dataset import CROISSANT, INFO, LOCK, Dataset
 from usds.schemas.shards import manifest_path
 
-__all__ = ["check_files"]
+__all__ = ["AUDIT_FILE", "TableFile", "check_files", "table_files"]
 
-_OWN: Final = (INFO, LOCK, CROISSANT, "audit.json", "annotations/CURRENT.json")
+AUDIT_FILE: Final = "audit.json"
+_OWN: Final = (INFO, LOCK, CROISSANT, AUDIT_FILE, "annotations/CURRENT.json")
 _TABLES: Final = {
     "images": tables.IMAGES, "frames": tables.FRAMES, "captions": tables.CAPTIONS, "sources": tables.SOURCES,
     "evidence": tables.EVIDENCE, "splits": tables.SPLITS, "corrections": tables.CORRECTIONS,
 }  # fmt: skip
-_METADATA: Final = frozenset({b"ARROW:schema"})
+_FOOTER: Final = 1 << 16
 
 
-def check_files(dataset: Dataset) -> tuple[int, list[Finding]]:
-    """Files read, and what is wrong with them."""
+@dataclass(frozen=True, slots=True)
+class TableFile:
+    """A Parquet file of the dataset: its table ("frames", "evidence/set=NAME"), path and columns."""
+
+    table: str
+    path: str
+    columns: frozenset[str]
+
+
+def table_files(dataset: Dataset, *, only: str | None = None) -> Iterator[TableFile]:
+    """Parquet files that belong to the dataset, table by table; or those of one table."""
+    manifests = dataset.manifests().values()
+    for table in ("frames", "images", "captions", "sources"):
+        if only in (None, table):
+            for manifest in manifests:
+                yield TableFile(table, manifest.files[table].path, frozenset(_TABLES[table].names))
+    if only is not None:
+        return
+    for name in dataset.annotations.names():
+        labels = dataset.annotations.read(name)
+        for table, columns in (("annotations", labels.schema.names), ("evidence", tables.EVIDENCE.names)):
+            for entry in labels.tasks.values():
+                yield TableFile(f"{table}/set={name}", entry[table]["path"], frozenset(columns))
+    for table in ("splits", "corrections"):
+        for path in sorted((dataset.root / table).glob("[!.]*.parquet")):
+            if not stat.S_ISREG(path.lstat().st_mode):  # a pipe of that name would never end
+                continue
+            relative = path.relative_to(dataset.root).as_posix()
+            yield TableFile(table, relative, frozenset(_TABLES[table].names))
+
+
+def check_files(dataset: Dataset, people: Matcher | None = None) -> tuple[int, list[Finding]]:
+    """Files read, and what is wrong with them.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    people : Matcher, optional
+        Identifiers that are searched in the raw bytes of every file.
+    """
     known = _known(dataset)
+    parquet = {file.path: file for file in table_files(dataset)}
+    folders = {parent.as_posix() for path in known for parent in Path(path).parents}
     findings = [Finding("damaged_file", path, "") for path in dataset.damaged()]
     count = 0
     for path in sorted(dataset.root.rglob("*")):
         relative = path.relative_to(dataset.root).as_posix()
-        if path.is_dir() and not path.is_symlink():
+        kind = path.lstat().st_mode
+        if _has_attributes(path):
+            findings.append(Finding("hidden_bytes", _folder(dataset, path), "extended attribute"))
+        if stat.S_ISDIR(kind):
+            if relative not in folders and relative not in _TABLES:
+                findings.append(Finding("unknown_file", _folder(dataset, path), "*/"))
             continue
         count += 1
-        if relative not in known or path.is_symlink():
+        if relative not in known or not stat.S_ISREG(kind):
             # An unknown file's name may itself be a name: only its folder is printed.
-            folder = path.parent.relative_to(dataset.root).as_posix()
-            findings.append(Finding("unknown_file", f"{folder}/", f"*{path.suffix[:8]}"))
-        elif path.suffix == ".parquet":
-            findings += _parquet_metadata(path, relative, _columns(dataset, relative))
+            findings.append(Finding("unknown_file", _folder(dataset, path), f"*{path.suffix[:8]}"))
+            continue
+        findings += _check_file(path, relative, parquet.get(relative), people)
     return count, findings
 
 
-def _columns(dataset: Dataset, relative: str) -> frozenset[str]:
-    """Columns that the table of a file may have: readers ask for these alone and would overlook others."""
-    table, *folders = relative.split("/")
-    if table == "annotations":
-        name = folders[0].removeprefix("set=")
-        return frozenset(dataset.annotations.read(name).schema.names)
-    return frozenset(_TABLES[table].names)
+def _check_file(path: Path, place: str, table: TableFile | None, people: Matcher | None) -> Iterator[Finding]:
+    if table is not None:
+        yield from check_parquet(path, place, table.columns)
+    if people is not None:
+        try:
+            yield from check_bytes(
+                path, place, people, end=_FOOTER if table and table.table == "images" else None
+            )
+        except UNREADABLE:
+            yield Finding("damaged_file", place, "")
+
+
+def _folder(dataset: Dataset, path: Path) -> str:
+    return f"{path.parent.relative_to(dataset.root).as_posix()}/"
+
+
+def _has_attributes(path: Path) -> bool:
+    """Whether somebody attached words to a file: user attributes, as file managers write them."""
+    try:
+        names = os.listxattr(path, follow_symlinks=False)
+    except (AttributeError, OSError):  # not every system, not every file system
+        return False
+    return any(name.startswith("user.") for name in names)
 
 
 def _known(dataset: Dataset) -> set[str]:
     root = dataset.root
-    known: set[str] = set(_OWN)
-    for task, manifest in dataset.manifests().items():
-        known.add(manifest_path(root, task).relative_to(root).as_posix())
-        known.update(shard.path for shard in manifest.files.values())
-    known.update(file.path for file in dataset.annotations.files())
+    known: set[str] = {*_OWN, *(file.path for file in table_files(dataset))}
+    known.update(manifest_path(root, task).relative_to(root).as_posix() for task in dataset.manifests())
     for name in dataset.annotations.names():
         known.update(f"annotations/set={name}/{file}" for file in ("manifest.json", "taxonomy.yaml"))
-    known.update(f"splits/{name}.parquet" for name in dataset.split_names())
-    folder = root / "corrections"
-    known.update(path.relative_to(root).as_posix() for path in folder.glob("*.parquet"))
     return known
-
-
-def _parquet_metadata(path: Path, relative: str, columns: frozenset[str]) -> Iterator[Finding]:
-    try:
-        with pq.ParquetFile(path) as shard:
-            metadata = shard.metadata.metadata or {}
-            schema = shard.schema_arrow
-            created = shard.metadata.created_by or ""
-    except (OSError, ValueError):
-        yield Finding("damaged_file", relative, "")
-        return
-    # The name of a column that should not be there may itself be a name.
-    yield from (Finding("unknown_column", relative, "*") for name in schema.names if name not in columns)
-    if schema.metadata or any(field.metadata for field in schema):
-        yield Finding("file_metadata", relative, "schema entry")
-    for key in metadata:
-        if key not in _METADATA:
-            yield Finding("file_metadata", relative, "footer entry")
-    if not created.startswith("parquet-cpp-arrow"):
-        yield Finding("file_metadata", relative, "writer name")

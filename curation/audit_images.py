@@ -12,36 +12,41 @@ import io
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Final, cast
 
 import cv2
 import numpy as np
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from usds.curation.audit_text import patterns_in
-from usds.curation.audit_types import Finding, mask
-from usds.curation.deid.harvest import IdentifierIndex, Matcher
+from usds.curation.audit_matchers import Matchers
+from usds.curation.audit_patterns import patterns_in
+from usds.curation.audit_types import UNREADABLE, Finding, mask
+from usds.curation.deid.harvest import Matcher
 from usds.curation.deid.words import fold, is_word
 from usds.curation.picture_bytes import image_metadata, whole_blocks
+from usds.schemas.dataset import Dataset
 
 __all__ = ["ImageAuditor", "ImageFinding", "Word", "tesseract_words"]
 
 RGB = NDArray[np.uint8]
 _SCALE: Final = 2
+"""Tesseract wants letters of about 30 px; screens of scanners have 8 to 20."""
 _BRIGHT: Final = 170
 """Grey value from which on a pixel may belong to a letter that lies over speckle."""
 _VIEW_LINES: Final = 100_000_000
 """Line numbers of one view of an image stay below."""
-"""Tesseract wants letters of about 30 px; screens of scanners have 8 to 20."""
 _WORD_CONFIDENCE: Final = 85
 _IDENTIFIER_CONFIDENCE: Final = 30
 """Low: what agrees with a harvested identifier is no accident."""
 _PATTERN_CONFIDENCE: Final = 60
 _TIMEOUT_S: Final = 60
+_BATCH: Final = 8
+"""Images that are decoded from their table at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +72,13 @@ class ImageAuditor:
 
     Parameters
     ----------
-    index : IdentifierIndex or None
-    subjects : mapping
-        frame_id to subject_id.
+    dataset : Dataset
+    matchers : Matchers
     """
 
-    def __init__(self, index: IdentifierIndex | None, subjects: Mapping[str, str]) -> None:
-        self._index = index
-        self._subjects = subjects
+    def __init__(self, dataset: Dataset, matchers: Matchers) -> None:
+        self._dataset = dataset
+        self._matchers = matchers
         program = shutil.which("tesseract")
         self._read: Callable[[RGB], list[Word]]
         if program:
@@ -83,39 +87,76 @@ class ImageAuditor:
         else:
             self.reader, self.independent = "strokes and PP-OCRv6 (not independent)", False
             self._read = _own_words
-        self._matchers: dict[str | None, Matcher] = {}
-        self._people = index.matcher_of_people() if index else None
+        self._damaged: list[str] = []
         self.images = 0
 
-    def check(
-        self, images: Iterable[tuple[str, bytes]], advance: Callable[[int], None]
-    ) -> Iterator[ImageFinding]:
-        """Findings of all images, in their order; a few are read at a time."""
+    def check(self, advance: Callable[[int], None]) -> Iterator[ImageFinding]:
+        """Findings of all images, in their order; a few are read at a time, each by a process of its own."""
         workers = max(1, len(os.sched_getaffinity(0)))
-        pending = iter(images)
+        waiting: deque[Future[list[ImageFinding]]] = deque()
         with ThreadPoolExecutor(workers) as pool:
-            while chunk := list(islice(pending, 4 * workers)):
-                for found in pool.map(lambda pair: self._one(*pair), chunk):
-                    self.images += 1
-                    advance(1)
-                    yield from found
+            for stored in self._stored():
+                waiting.append(pool.submit(self._one, stored))
+                if len(waiting) > 2 * workers:
+                    yield from self._take(waiting.popleft(), advance)
+            while waiting:
+                yield from self._take(waiting.popleft(), advance)
+        yield from (ImageFinding("", Finding("damaged_file", path, "")) for path in self._damaged)
 
-    def _one(self, frame_id: str, image: bytes) -> list[ImageFinding]:
-        place = f"images {frame_id}"
-        found = [Finding("image_metadata", place, name)] if (name := image_metadata(image)) else []
-        decoded = cv2.imdecode(np.frombuffer(whole_blocks(image), np.uint8), cv2.IMREAD_COLOR)
-        if decoded is None:
-            return [ImageFinding(frame_id, Finding("damaged_file", place, ""))]
-        words = self._read(cast(RGB, decoded[:, :, ::-1]))
-        found += judge(words, self._matcher(self._subjects.get(frame_id)), place, self._people)
-        return [ImageFinding(frame_id, finding) for finding in found]
+    def _take(
+        self, done: Future[list[ImageFinding]], advance: Callable[[int], None]
+    ) -> Iterator[ImageFinding]:
+        self.images += 1
+        advance(1)
+        yield from done.result()
 
-    def _matcher(self, subject: str | None) -> Matcher | None:
-        if self._index is None:
+    def _stored(self) -> Iterator[_Stored]:
+        """Images task by task, so that no more than one task's subjects are held."""
+        for manifest in self._dataset.manifests().values():
+            subjects = self._subjects(manifest.files["frames"].path)
+            path = manifest.files["images"].path
+            try:
+                with pq.ParquetFile(self._dataset.root / path) as shard:
+                    for batch in shard.iter_batches(batch_size=_BATCH, columns=["frame_id", "image"]):
+                        for row in batch.to_pylist():
+                            yield _Stored(row["frame_id"], row["image"], subjects)
+            except UNREADABLE:
+                self._damaged.append(path)
+
+    def _subjects(self, path: str) -> Mapping[str, str] | None:
+        try:
+            table = pq.read_table(self._dataset.root / path, columns=["frame_id", "subject_id"])
+            return dict(zip(table["frame_id"].to_pylist(), table["subject_id"].to_pylist(), strict=True))
+        except UNREADABLE:
+            self._damaged.append(path)
             return None
-        if subject not in self._matchers:
-            self._matchers[subject] = self._index.matcher(subject)
-        return self._matchers[subject]
+
+    def _one(self, stored: _Stored) -> list[ImageFinding]:
+        image, subjects = stored.image, stored.subjects
+        known = subjects is None or stored.frame_id in subjects
+        place = f"images {stored.frame_id if known else '*'}"
+        found = [] if known else [Finding("unknown_row", place, "")]
+        if name := image_metadata(image):
+            found.append(Finding("image_metadata", place, name))
+        matcher = self._matchers.of((subjects or {}).get(stored.frame_id))
+        try:
+            decoded = cv2.imdecode(np.frombuffer(whole_blocks(image), np.uint8), cv2.IMREAD_COLOR)
+            words = self._read(cast(RGB, decoded[:, :, ::-1])) if decoded is not None else None
+        except (cv2.error, subprocess.SubprocessError):
+            found.append(Finding("unread_image", place, ""))
+        else:
+            damaged = [Finding("damaged_file", place, "")]
+            found += damaged if words is None else judge(words, matcher, place, self._matchers.people)
+        return [ImageFinding(stored.frame_id if known else "", finding) for finding in found]
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """One row of an image table, and the subjects of its task; None where they cannot be read."""
+
+    frame_id: str
+    image: bytes
+    subjects: Mapping[str, str] | None
 
 
 _STRANGER: Final = 5

@@ -1,133 +1,91 @@
-"""Audit of every string: harvested identifiers, patterns, keyed ids that are none, open vocabularies."""
+"""Audit of every string of every table: identifiers, patterns, ids that are not keyed, open vocabularies."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from typing import Any, Final, cast
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.dataset as pads
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from usds.curation.audit_types import Finding, mask
+from usds.curation.audit_files import TableFile, table_files
+from usds.curation.audit_matchers import Matchers
+from usds.curation.audit_parquet import string_arrays
+from usds.curation.audit_patterns import patterns_in, without_marks
+from usds.curation.audit_types import UNREADABLE, Finding, mask
 from usds.curation.audit_values import code_is_known, is_expected, looks_coded
-from usds.curation.croissant import croissant
-from usds.curation.deid.harvest import IdentifierIndex, Matcher
-from usds.curation.settings import IngestSettings
+from usds.curation.deid.harvest import Matcher
 from usds.schemas.dataset import Dataset
-from usds.schemas.files import read_json
+from usds.schemas.errors import UsdsError
+from usds.taxonomy.udt import load_taxonomy
 
-__all__ = ["TextAuditor", "patterns_in"]
+__all__ = ["TextAuditor"]
 
 _KEYED: Final = re.compile(r"[a-z2-7]{26}")
 _CODES: Final = "header_codes"
-_WORD: Final = re.compile(r"[_=.]+")
-_MARK: Final = re.compile(r"\[(REMOVED|DATE|AGE|[A-Z]+)\]")
-_HASH: Final = re.compile(r"[0-9a-f]{12,64}|[a-z2-7]{16,26}")
-_GENERATED: Final = re.compile(r"(?<![0-9A-Za-z])(?:[0-9a-f]{12}|[0-9a-f]{64}|[a-z2-7]{26})(?![0-9A-Za-z])")
-"""Fingerprints, hashes and keyed ids inside file names: their digits are no numbers of people."""
 _BATCH: Final = 20_000
-
-# Written apart from the scrubber's patterns on purpose: two hands err differently.
-_PATTERNS: Final[tuple[tuple[str, re.Pattern[str]], ...]] = (
-    ("mail", re.compile(r"[^\s@]+@[^\s@]+\.[a-z]{2,}", re.IGNORECASE)),
-    ("url", re.compile(r"\b(?:https?://|www\.)\S+", re.IGNORECASE)),
-    ("date", re.compile(r"\b(?:19|20)\d{2}[-/.](?:0?[1-9]|1[0-2])[-/.](?:0?[1-9]|[12]\d|3[01])\b")),
-    ("date", re.compile(r"\b(?:0?[1-9]|[12]\d|3[01])[-/.](?:0?[1-9]|1[0-2])[-/.](?:19|20)\d{2}\b")),
-    ("date", re.compile(r"\b(?:0?[1-9]|1[0-2])[-/.](?:0?[1-9]|[12]\d|3[01])[-/.](?:19|20)\d{2}\b")),
-    (
-        "date",
-        re.compile(
-            r"\b\d{1,2}(?:st|nd|rd|th)?[ -](?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?,?"
-            r"[ -](?:19|20)\d{2}\b",
-            re.IGNORECASE,
-        ),
-    ),
-    ("number", re.compile(r"(?<![\d.])\d{7,}(?![\d.]\d)")),
-    ("phone", re.compile(r"(?<!\w)\+\d[\d ()-]{7,}\d")),
-    ("titled_name", re.compile(r"\b(?:Dr|Prof|Mrs|Mr|Ms)\.? [A-Z][a-z]{2,}")),
-    ("labelled", re.compile(r"\b(?:MRN|DOB|accession|patient (?:name|id))\s*[:#=]\s*\w", re.IGNORECASE)),
-)
-
-
-def patterns_in(text: str) -> Iterator[tuple[str, str]]:
-    """(class, value) of everything in ``text`` that is shaped like an identifier."""
-    shown = _MARK.sub(" ", text)
-    for name, pattern in _PATTERNS:
-        for match in pattern.finditer(shown):
-            yield f"pattern:{name}", match.group()
+_MOST_SEEN: Final = 50_000
+"""Values of one column that are remembered as judged."""
+_LABELLED: Final = frozenset({"dimension", "label", "negated", "uncertain"})
+_ABOUT: Final = ("frame_id", "clip_id", "study_id")
 
 
 class TextAuditor:
-    """Reads every string of a dataset.
+    """Reads every string of the tables of a dataset.
 
     Parameters
     ----------
     dataset : Dataset
-    index : IdentifierIndex or None
-        None: patterns only.
+    matchers : Matchers
+    withdrawn : set of str
+        Subjects that must not be there any more.
 
     Attributes
     ----------
-    strings, identifiers : int
-        How many were read, and compared with.
-    subjects : dict
-        Subject of every frame, clip and study.
+    strings : int
+        How many were read.
     """
 
-    def __init__(self, dataset: Dataset, index: IdentifierIndex | None) -> None:
+    def __init__(self, dataset: Dataset, matchers: Matchers, withdrawn: frozenset[str] = frozenset()) -> None:
         self._dataset = dataset
-        self._index = index
-        self._matchers: dict[str | None, Matcher] = {}
-        self._all = index.matcher_of_all() if index else None
-        self._people = index.matcher_of_people() if index else None
-        self.identifiers = sum(1 for _ in index.identifiers()) if index else 0
+        self._matchers = matchers
+        self._withdrawn = withdrawn
+        self._subjects: dict[str, str] = {}
+        self._labels = {name: _vocabulary(dataset, name) for name in dataset.annotations.names()}
         self.strings = 0
-        self.subjects = dataset.subjects()
 
-    def check(self) -> list[Finding]:
-        """Findings in all tables and text files."""
-        return [*self._names(), *self._tables(), *self._captions(), *self._documents()]
+    def check(self) -> Iterator[Finding]:
+        """Findings in all tables but the images, file by file; of a damaged file those before the damage."""
+        seen: dict[tuple[str, str], set[str]] = {}
+        for file in table_files(self._dataset):
+            if file.table == "images":
+                continue
+            try:
+                for batch in _batches(self._dataset, file):
+                    yield from self._columns(file.table, batch, seen)
+            except UNREADABLE:
+                yield Finding("damaged_file", file.path, "")
 
-    def _names(self) -> Iterator[Finding]:
-        """Names of files and folders: splits, annotation sets and the rest of the dataset directory."""
-        root = self._dataset.root
-        for path in sorted(root.rglob("*")):
-            self.strings += 1
-            words = " ".join(word for word in _WORD.split(_shown(path.stem)) if not _HASH.fullmatch(word))
-            folder = path.parent.relative_to(root).as_posix()
-            yield from self._strangers(f"name of a file or folder in {folder}/", words)
-            yield from (
-                Finding(klass, f"name of a file or folder in {folder}/", mask(found))
-                for klass, found in patterns_in(words)
-            )
-
-    def _tables(self) -> Iterator[Finding]:
-        sets = self._dataset.annotations
-        tables: dict[str, Iterable[pa.RecordBatch]] = {
-            name: _batches(self._dataset.arrow(name)) for name in ("frames", "sources")
-        }
-        for name in sets.names():
-            for table in ("annotations", "evidence"):
-                tables[f"{table}/set={name}"] = _batches(sets.arrow(table, name))
-        tables["splits"] = self._dataset.splits().to_batches()
-        for path in sorted((self._dataset.root / "corrections").glob("*.parquet")):
-            tables["corrections"] = pq.read_table(path).to_batches()
-        for table, batches in tables.items():
-            seen: set[tuple[str, str]] = set()
-            for batch in batches:
-                yield from self._columns(table, batch, seen)
-
-    def _columns(self, table: str, batch: pa.RecordBatch, seen: set[tuple[str, str]]) -> Iterator[Finding]:
+    def _columns(
+        self, table: str, batch: pa.RecordBatch, seen: dict[tuple[str, str], set[str]]
+    ) -> Iterator[Finding]:
         """Distinct values of each column: a value that was judged once needs no second look."""
         yield from self._codes(batch)
+        prose = table == "captions"
+        if prose:
+            yield from self._captions(batch)
         for column in batch.schema.names:
+            if prose and column in ("text", "section"):
+                continue
+            judged = seen.setdefault((table, column), set())
             for value in _strings(batch.column(column)):
                 self.strings += 1
-                if (column, value) not in seen:
-                    if not _is_key_column(column):
-                        seen.add((column, value))
+                if value not in judged:
+                    if len(judged) > _MOST_SEEN:
+                        judged.clear()
+                    judged.add(value)
                     yield from self._value(table, column, value)
 
     def _value(self, table: str, column: str, value: str) -> Iterator[Finding]:
@@ -135,10 +93,14 @@ class TextAuditor:
         if _is_key_column(column):
             if not _KEYED.fullmatch(value):
                 yield Finding("not_a_keyed_id", place, mask(value))
+            elif value in self._withdrawn:
+                yield Finding("withdrawn_subject", place, mask(value))
             return
         if table.startswith("evidence") and column in ("surface", "cue"):
-            yield from self._judge(place, value, self._all)
+            yield from self._judge(place, value, self._matchers.everybody)
             return
+        if self._is_stray_label(table, column, value):
+            yield Finding("open_vocabulary", place, mask(value))
         expected = is_expected(table.split("/", maxsplit=1)[0], column, value)
         if expected or column == _CODES:
             return
@@ -147,6 +109,14 @@ class TextAuditor:
         yield from self._strangers(place, value)
         yield from (Finding(klass, place, mask(found)) for klass, found in _patterns(column, value))
 
+    def _is_stray_label(self, table: str, column: str, value: str) -> bool:
+        """Whether a label is none of the taxonomy that lies beside the labels."""
+        kind, _, name = table.partition("/set=")
+        labels = self._labels.get(name)
+        if labels is None or value in labels:
+            return False
+        return column in _LABELLED or (kind == "annotations" and column in labels)
+
     def _codes(self, batch: pa.RecordBatch) -> Iterator[Finding]:
         """Codes of headers: the words beside them must be the standard's."""
         column = batch.column(_CODES).flatten() if _CODES in batch.schema.names else pa.array([])
@@ -154,61 +124,79 @@ class TextAuditor:
             if not code_is_known(code):
                 yield Finding("open_vocabulary", f"frames.{_CODES}", mask(str(code["meaning"])))
 
-    def _captions(self) -> Iterator[Finding]:
-        for batch in _batches(self._dataset.arrow("captions")):
-            for row in batch.to_pylist():
-                for column in ("caption_id", "target_id", "source_key"):
+    def _captions(self, batch: pa.RecordBatch) -> Iterator[Finding]:
+        rows = batch.to_pylist()
+        subjects = self._subjects_of({row["target_id"] for row in rows})
+        for row in rows:
+            matcher = self._matchers.of(subjects.get(row["target_id"]))
+            for column in ("text", "section"):
+                if row[column]:
                     self.strings += 1
-                    if not _KEYED.fullmatch(row[column]):
-                        yield Finding("not_a_keyed_id", f"captions.{column}", mask(row[column]))
-                matcher = self._matcher(self.subjects.get(row["target_id"]))
-                for column in ("text", "section"):
-                    if row[column]:
-                        self.strings += 1
-                        place = f"captions.{column} {row['caption_id']}"
-                        own = list(self._judge(place, row[column], matcher))
-                        yield from own or self._strangers(place, row[column])
+                    place = f"captions.{column} {_key(row['caption_id'])}"
+                    own = list(self._judge(place, row[column], matcher))
+                    yield from own or self._strangers(place, row[column])
+
+    def _subjects_of(self, targets: set[str]) -> Mapping[str, str]:
+        """Subject of each frame, clip or study: of the last batch, or looked up among all frames."""
+        wanted = targets - self._subjects.keys()
+        if wanted:
+            self._subjects = {key: self._subjects[key] for key in targets & self._subjects.keys()}
+            values = pa.array(sorted(wanted), pa.string())
+            for file in table_files(self._dataset, only="frames"):
+                for batch in _readable(self._dataset, file):
+                    for column in _ABOUT:
+                        mine = batch.filter(_compute.is_in(batch.column(column), value_set=values))
+                        self._subjects.update(
+                            zip(
+                                mine.column(column).to_pylist(),
+                                mine.column("subject_id").to_pylist(),
+                                strict=True,
+                            )
+                        )
+        return self._subjects
 
     def _strangers(self, place: str, value: str) -> Iterator[Finding]:
         """Other patients than the one the text is about."""
-        for match in self._people.find(value) if self._people else ():
+        people = self._matchers.people
+        for match in people.find(value) if people else ():
             yield Finding(match.klass, place, mask(value[match.start : match.end]))
 
-    def _documents(self) -> Iterator[Finding]:
-        root = self._dataset.root
-        paths = [*root.glob("*.json"), *root.glob("manifests/*.json"), *root.glob("annotations/**/*.json")]
-        own = self._own_words()
-        for path in sorted(path for path in paths if path.is_file()):
-            for value in _leaves(read_json(path)):
-                self.strings += 1
-                if value not in own and not _HASH.fullmatch(value):
-                    yield from self._judge(path.relative_to(root).as_posix(), _shown(value), self._all)
-
-    def _own_words(self) -> set[str]:
-        """Whole values that usds itself writes: a folder "jpeg" makes the setting of that name no leak."""
-        settings = IngestSettings()
-        written = (settings.model_json_schema(), settings.model_dump(), croissant(self._dataset))
-        return {value for document in written for value in _leaves(document)}
-
     def _judge(self, place: str, value: str, matcher: Matcher | None) -> Iterator[Finding]:
-        shown = _MARK.sub(lambda mark: " " * len(mark.group()), value)
-        for match in matcher.find(shown) if matcher else ():
-            yield Finding(match.klass, place, mask(shown[match.start : match.end]))
+        plain = without_marks(value)
+        for match in matcher.find(plain) if matcher else ():
+            yield Finding(match.klass, place, mask(plain[match.start : match.end]))
         yield from (Finding(klass, place, mask(found)) for klass, found in patterns_in(value))
 
-    def _matcher(self, subject: str | None) -> Matcher | None:
-        if self._index is None:
-            return None
-        if subject not in self._matchers:
-            if len(self._matchers) > 256:
-                self._matchers.clear()
-            self._matchers[subject] = self._index.matcher(subject)
-        return self._matchers[subject]
+
+def _vocabulary(dataset: Dataset, name: str) -> frozenset[str] | None:
+    """Labels and dimensions of an annotation set; None where its taxonomy cannot be read."""
+    try:
+        taxonomy = load_taxonomy(dataset.annotations.taxonomy_path(name))
+    except (UsdsError, OSError):
+        return None
+    labels = (label for dimension in taxonomy.dimension_names for label in taxonomy.vocabulary(dimension))
+    return frozenset([*taxonomy.dimension_names, *labels])
 
 
-def _shown(name: str) -> str:
-    """A path or file name with what usds generates blanked out, at the same length."""
-    return _GENERATED.sub(lambda found: " " * len(found.group()), name)
+_compute: Any = pc  # its functions are made at run time, no checker sees them
+
+
+def _batches(dataset: Dataset, file: TableFile) -> Iterator[pa.RecordBatch]:
+    with pq.ParquetFile(dataset.root / file.path) as shard:
+        yield from shard.iter_batches(batch_size=_BATCH)
+
+
+def _readable(dataset: Dataset, file: TableFile) -> Iterator[pa.RecordBatch]:
+    """What can be read of a file whose damage is reported elsewhere."""
+    try:
+        yield from _batches(dataset, file)
+    except UNREADABLE:
+        return
+
+
+def _key(value: str) -> str:
+    """A keyed id as part of a place; anything else may be a name."""
+    return value if _KEYED.fullmatch(value) else mask(value)
 
 
 def _patterns(column: str, value: str) -> Iterator[tuple[str, str]]:
@@ -222,29 +210,8 @@ def _is_key_column(column: str) -> bool:
     return (column.endswith(("_id", "_ids", "_key")) and column != "rule_id") or column == "duplicate_of"
 
 
-def _batches(dataset: pads.Dataset) -> Iterable[pa.RecordBatch]:
-    return dataset.to_batches(batch_size=_BATCH)
-
-
-def _strings(array: pa.Array) -> Iterator[str]:
-    """Every string of a column, however deep in lists and structs."""
-    kind = array.type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        yield from (value for value in array.to_pylist() if value is not None)
-    elif pa.types.is_list(kind):
-        yield from _strings(array.flatten())
-    elif pa.types.is_struct(kind):
-        for child in array.flatten():
-            yield from _strings(child)
-
-
-def _leaves(value: Any) -> Iterator[str]:
-    """Every string value in a JSON document; its keys are code, its numbers settings and counts."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for inner in cast("dict[str, Any]", value).values():
-            yield from _leaves(inner)
-    elif isinstance(value, list):
-        for inner in cast("list[Any]", value):
-            yield from _leaves(inner)
+def _strings(array: pa.Array) -> Iterable[str]:
+    """Distinct strings of a column of one batch."""
+    for strings in string_arrays(array):
+        if not pa.types.is_dictionary(strings.type):
+            yield from (value for value in strings.unique().to_pylist() if value is not None)

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
-__all__ = ["Finding", "mask"]
+import pyarrow as pa
+
+__all__ = ["UNREADABLE", "Finding", "mask"]
+
+UNREADABLE: Final = (OSError, ValueError, KeyError, TypeError, pa.ArrowException)
+"""What readers raise at a damaged file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,8 +21,7 @@ class Finding:
     ----------
     klass : str
         ``name``, ``id``, ``date`` ... for a harvested identifier; ``pattern:date``, ``pattern:mail`` ... for
-        what is shaped like one; ``text_in_image``, ``image_metadata``, ``file_metadata``, ``unknown_file``,
-        ``damaged_file``, ``not_a_keyed_id``, ``open_vocabulary``.
+        what is shaped like one; others are the keys of ``usds.curation.audit_report.MEANINGS``.
     place : str
         Table, column and keyed id, or the file below the dataset.
     masked : str

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 
 from usds.schemas import tables
-from usds.schemas.errors import UsageError
+from usds.schemas.errors import UsageError, damaged
 from usds.schemas.files import atomic_path, read_json, write_json
 from usds.schemas.shards import ShardFile, describe, write_parquet
 
@@ -60,7 +60,10 @@ class AnnotationSets:
     def current(self) -> str | None:
         """Name of the set behind the view ``annotations``, or None before the first annotation."""
         path = self._root / "annotations" / CURRENT
-        return read_json(path)["set"] if path.is_file() else None
+        try:
+            return read_json(path)["set"] if path.is_file() else None
+        except (ValueError, KeyError, TypeError) as error:
+            raise damaged(path) from error
 
     def set_current(self, name: str) -> None:
         """Show set ``name`` as the view ``annotations``."""
@@ -74,14 +77,19 @@ class AnnotationSets:
         ------
         UsageError
             If there is no such set; the message lists those there are.
+        ContentError
+            If its manifest is damaged.
         """
         path = self._folder("annotations", name) / "manifest.json"
         if not path.is_file():
             known = ", ".join(self.names()) or "none yet: run `usds annotate`"
             raise UsageError(f"no annotation set {name!r} (there are: {known})")
-        raw: dict[str, Any] = read_json(path)
-        raw["dimensions"] = tuple(raw["dimensions"])
-        return AnnotationSet(**raw)
+        try:
+            raw: dict[str, Any] = read_json(path)
+            raw["dimensions"] = tuple(raw["dimensions"])
+            return AnnotationSet(**raw)
+        except (ValueError, KeyError, TypeError) as error:
+            raise damaged(path) from error
 
     def write_taxonomy(self, name: str, text: str) -> None:
         """Keep the taxonomy text beside the labels it made."""

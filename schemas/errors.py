@@ -6,7 +6,9 @@ what to do, and never carries a value from below a raw folder.
 
 from __future__ import annotations
 
-__all__ = ["ContentError", "UsageError", "UsdsError"]
+from pathlib import Path
+
+__all__ = ["ContentError", "UsageError", "UsdsError", "damaged"]
 
 
 class UsdsError(Exception):
@@ -31,3 +33,8 @@ class UsageError(UsdsError):
     """The command line or the settings can mend it (unknown option, missing path): exit 2."""
 
     exit_code = 2
+
+
+def damaged(path: Path) -> ContentError:
+    """The error about a document of the dataset that cannot be read."""
+    return ContentError(f"{path} is damaged: restore it from a copy, or ingest into a new dataset")

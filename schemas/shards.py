@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from usds.schemas import tables
+from usds.schemas.errors import damaged
 from usds.schemas.files import atomic_path, file_sha256, partial_path, publish, read_json, write_json
 
 __all__ = [
@@ -82,8 +83,17 @@ class Manifest:
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
-        """Read a manifest file."""
-        return cls.from_json(read_json(path))
+        """Read a manifest file.
+
+        Raises
+        ------
+        ContentError
+            If it is damaged.
+        """
+        try:
+            return cls.from_json(read_json(path))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise damaged(path) from error
 
 
 def manifest_path(root: Path, task: str) -> Path:

@@ -7,60 +7,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import SOURCE, caption_row, frame_row, speckle
+from conftest import frame_row, speckle
+from support.audited import FRAME, IDS, SUBJECT, index, make, put
 from support.dicom_factory import phantom
 from support.tiny_dataset import annotation_row, write_annotations
 
 from usds.curation.audit import AUDIT_FILE, audit, passes
-from usds.curation.audit_text import patterns_in
+from usds.curation.audit_patterns import patterns_in
 from usds.curation.audit_types import mask
 from usds.curation.croissant import write_croissant
-from usds.curation.deid.harvest import IdentifierIndex
-from usds.curation.deid.identity import Ids
 from usds.curation.picture_bytes import image_metadata
 from usds.curation.readers.base import Identifier
 from usds.curation.readers.lookup import known_code
 from usds.curation.settings import IngestSettings
-from usds.schemas.dataset import Dataset
 from usds.taxonomy.udt import load_taxonomy
-
-IDS = Ids(b"k" * 32)
-SUBJECT = IDS.subject("id", "4711")
-FRAME = IDS.frame("a" * 64, 0)
-
-
-def put(dataset, task, row, image, captions=()):
-    with dataset.writer(task, (row["source_key"],)) as writer:
-        writer.add_frame(row, image)
-        for caption in captions:
-            writer.add_caption(caption)
-        writer.add_source({**SOURCE, "source_key": row["source_key"]})
-        writer.commit()
-
-
-def make(root, *, image=None, frame=None, caption="Hypoechoic nodule in the left breast."):
-    """A dataset of one frame and one caption."""
-    dataset = Dataset.create(
-        root, key_fingerprint="f" * 16, tool="usds test", detector="none", settings={}, settings_hash="h" * 16
-    )
-    key = IDS.source("one")
-    row = frame_row(
-        **{
-            "frame_id": FRAME, "study_id": IDS.study("s"), "subject_id": SUBJECT, "source_key": key,
-            **(frame or {}),
-        }
-    )  # fmt: skip
-    text = caption_row(FRAME, caption, caption_id=IDS.keyed_hash("caption", "c"), source_key=key)
-    put(dataset, "t" * 26, row, image or speckle(1), [text])
-    return dataset
-
-
-def index():
-    found = IdentifierIndex()
-    for value, klass in [("Winterbottom^Agatha", "name"), ("MRN0048213", "id"), ("19570311", "date")]:
-        found.add(SUBJECT, Identifier(value, klass))
-    found.add(None, Identifier("Kestrel Infirmary", "institution"))
-    return found
 
 
 def classes(dataset):
