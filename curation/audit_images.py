@@ -15,8 +15,10 @@ import subprocess
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, Final, cast
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import cv2
 import numpy as np
@@ -31,7 +33,10 @@ from usds.curation.deid.words import fold, is_word
 from usds.curation.picture_bytes import image_metadata, whole_blocks
 from usds.schemas.dataset import Dataset
 
-__all__ = ["ImageAuditor", "ImageFinding", "Word", "tesseract_words"]
+if TYPE_CHECKING:
+    from usds.curation.deid.burned_text import TextDetector
+
+__all__ = ["ImageAuditor", "ImageFinding", "Word", "tesseract_pages", "tesseract_words"]
 
 RGB = NDArray[np.uint8]
 _SCALE: Final = 2
@@ -45,8 +50,8 @@ _IDENTIFIER_CONFIDENCE: Final = 30
 """Low: what agrees with a harvested identifier is no accident."""
 _PATTERN_CONFIDENCE: Final = 60
 _TIMEOUT_S: Final = 60
-_BATCH: Final = 8
-"""Images that are decoded from their table at a time."""
+_BATCH: Final = 4
+"""Images that one start of the reader reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +85,13 @@ class ImageAuditor:
         self._dataset = dataset
         self._matchers = matchers
         program = shutil.which("tesseract")
-        self._read: Callable[[RGB], list[Word]]
+        self._read: Callable[[Sequence[RGB]], list[list[Word]]]
         if program:
             self.reader, self.independent = f"Tesseract {_version(program)}", True
-            self._read = lambda rgb: tesseract_words(rgb, program)
+            self._read = lambda pictures: tesseract_pages(pictures, program)
         else:
             self.reader, self.independent = "strokes and PP-OCRv6 (not independent)", False
-            self._read = _own_words
+            self._read = lambda pictures: [_own_words(rgb) for rgb in pictures]
         self._damaged: list[str] = []
         self.images = 0
 
@@ -95,20 +100,16 @@ class ImageAuditor:
         workers = max(1, len(os.sched_getaffinity(0)))
         waiting: deque[Future[list[ImageFinding]]] = deque()
         with ThreadPoolExecutor(workers) as pool:
-            for stored in self._stored():
-                waiting.append(pool.submit(self._one, stored))
+            stored = self._stored()
+            while group := list(islice(stored, _BATCH)):
+                waiting.append(pool.submit(self._several, group))
+                self.images += len(group)
                 if len(waiting) > 2 * workers:
-                    yield from self._take(waiting.popleft(), advance)
-            while waiting:
-                yield from self._take(waiting.popleft(), advance)
+                    yield from waiting.popleft().result()
+                advance(len(group))
+            for done in waiting:
+                yield from done.result()
         yield from (ImageFinding("", Finding("damaged_file", path, "")) for path in self._damaged)
-
-    def _take(
-        self, done: Future[list[ImageFinding]], advance: Callable[[int], None]
-    ) -> Iterator[ImageFinding]:
-        self.images += 1
-        advance(1)
-        yield from done.result()
 
     def _stored(self) -> Iterator[_Stored]:
         """Images task by task, so that no more than one task's subjects are held."""
@@ -119,7 +120,9 @@ class ImageAuditor:
                 with pq.ParquetFile(self._dataset.root / path) as shard:
                     for batch in shard.iter_batches(batch_size=_BATCH, columns=["frame_id", "image"]):
                         for row in batch.to_pylist():
-                            yield _Stored(row["frame_id"], row["image"], subjects)
+                            name = row["frame_id"]
+                            subject = (subjects or {}).get(name)
+                            yield _Stored(name, row["image"], subject, subjects is None or name in subjects)
             except UNREADABLE:
                 self._damaged.append(path)
 
@@ -131,32 +134,51 @@ class ImageAuditor:
             self._damaged.append(path)
             return None
 
-    def _one(self, stored: _Stored) -> list[ImageFinding]:
-        image, subjects = stored.image, stored.subjects
-        known = subjects is None or stored.frame_id in subjects
-        place = f"images {stored.frame_id if known else '*'}"
-        found = [] if known else [Finding("unknown_row", place, "")]
-        if name := image_metadata(image):
-            found.append(Finding("image_metadata", place, name))
-        matcher = self._matchers.of((subjects or {}).get(stored.frame_id))
+    def _several(self, group: Sequence[_Stored]) -> list[ImageFinding]:
+        pictures = [_decoded(stored.image) for stored in group]
+        sound = [picture for picture in pictures if picture is not None]
         try:
-            decoded = cv2.imdecode(np.frombuffer(whole_blocks(image), np.uint8), cv2.IMREAD_COLOR)
-            words = self._read(cast(RGB, decoded[:, :, ::-1])) if decoded is not None else None
-        except (cv2.error, subprocess.SubprocessError):
-            found.append(Finding("unread_image", place, ""))
-        else:
-            damaged = [Finding("damaged_file", place, "")]
-            found += damaged if words is None else judge(words, matcher, place, self._matchers.people)
-        return [ImageFinding(stored.frame_id if known else "", finding) for finding in found]
+            read = iter(self._read(sound) if sound else [])
+        except (cv2.error, subprocess.SubprocessError, OSError):
+            if len(group) > 1:  # which of them it was
+                return [found for stored in group for found in self._several([stored])]
+            return self._judged(group[0], [Finding("unread_image", "", "")])
+        found: list[ImageFinding] = []
+        for stored, picture in zip(group, pictures, strict=True):
+            if picture is None:
+                found += self._judged(stored, [Finding("damaged_file", "", "")])
+            else:
+                matcher = self._matchers.of(stored.subject)
+                found += self._judged(stored, judge(next(read), matcher, "", self._matchers.people))
+        return found
+
+    def _judged(self, stored: _Stored, found: Sequence[Finding]) -> list[ImageFinding]:
+        """Findings of one picture in the place where it stands, and those of its bytes and its row."""
+        rows = [] if stored.known else [Finding("unknown_row", "", "")]
+        name = image_metadata(stored.image)
+        notes = [Finding("image_metadata", "", name)] if name else []
+        frame_id = stored.frame_id if stored.known else ""
+        place = f"images {frame_id or '*'}"
+        return [ImageFinding(frame_id, replace(one, place=place)) for one in (*rows, *notes, *found)]
 
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
-    """One row of an image table, and the subjects of its task; None where they cannot be read."""
+    """One row of an image table; ``known`` tells whether a row of frames speaks of it."""
 
     frame_id: str
     image: bytes
-    subjects: Mapping[str, str] | None
+    subject: str | None
+    known: bool
+
+
+def _decoded(image: bytes) -> RGB | None:
+    """All that a picture encodes, also beyond its edges; None for what cannot be decoded."""
+    try:
+        bgr = cv2.imdecode(np.frombuffer(whole_blocks(image), np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:
+        return None
+    return None if bgr is None else cast(RGB, bgr[:, :, ::-1])
 
 
 _STRANGER: Final = 5
@@ -211,41 +233,60 @@ def _version(program: str) -> str:
 
 
 def tesseract_words(rgb: RGB, program: str = "tesseract") -> list[Word]:
-    """Read an image with Tesseract, upscaled, on one thread: as it is, and its bright strokes alone.
+    """Read one image with Tesseract; see :func:`tesseract_pages`."""
+    return tesseract_pages([rgb], program)[0]
 
-    Speckle behind letters hides them from Tesseract; writing of machines is brighter than most tissue.
+
+def tesseract_pages(pictures: Sequence[RGB], program: str = "tesseract") -> list[list[Word]]:
+    """Read images with Tesseract, upscaled, on one thread: as they are, and their bright strokes alone.
+
+    Speckle behind letters hides them from Tesseract; writing of machines is brighter than most tissue. All
+    views are pages of one document in memory: the program starts once, and no picture lies on disk.
 
     Parameters
     ----------
-    rgb : (rows, columns, 3) uint8
+    pictures : sequence of (rows, columns, 3) uint8
+
+    Returns
+    -------
+    list of list of Word
+        Of each picture.
 
     Raises
     ------
     subprocess.TimeoutExpired, subprocess.CalledProcessError
         When the program hangs or fails.
     """
+    views = [view for rgb in pictures for view in _views(rgb)]
+    words: list[list[Word]] = [[] for _ in pictures]
+    per_picture = len(views) // max(1, len(pictures))
+    for row in _rows(views, program):
+        page = int(row["page_num"]) - 1
+        if (word := _word(row, page % per_picture * _VIEW_LINES)) is not None:
+            words[page // per_picture].append(word)
+    return words
+
+
+def _views(rgb: RGB) -> tuple[NDArray[np.uint8], ...]:
     brightest = cast("NDArray[np.uint8]", rgb.max(axis=2))
     large = cv2.resize(brightest, None, fx=_SCALE, fy=_SCALE, interpolation=cv2.INTER_CUBIC)
     strokes = np.where(large >= _BRIGHT, 0, 255).astype(np.uint8)
     # Bright letters on dark: Tesseract reads dark on light.
-    views = (255 - large, strokes)
-    return [word for number, view in enumerate(views) for word in _words(view, program, number * _VIEW_LINES)]
+    return np.asarray(255 - large, np.uint8), strokes
 
 
-def _words(view: NDArray[Any], program: str, first_line: int) -> list[Word]:
-    encoded = cv2.imencode(".bmp", view)[1].tobytes()
+def _rows(views: Sequence[NDArray[np.uint8]], program: str) -> Iterator[dict[str, Any]]:
+    document = cv2.imencodemulti(".tiff", list(views), [cv2.IMWRITE_TIFF_COMPRESSION, 1])[1].tobytes()
     answer = subprocess.run(
         [program, "stdin", "stdout", "--psm", "11", "--dpi", "150", "tsv"],
-        input=encoded,
+        input=document,
         capture_output=True,
-        timeout=_TIMEOUT_S,
+        timeout=_TIMEOUT_S * len(views),
         check=True,
         env={**os.environ, "OMP_THREAD_LIMIT": "1"},
     )
-    table = csv.DictReader(
-        io.StringIO(answer.stdout.decode("utf-8", "replace")), delimiter="\t", quoting=csv.QUOTE_NONE
-    )
-    return [word for row in table if (word := _word(row, first_line)) is not None]
+    text = io.StringIO(answer.stdout.decode("utf-8", "replace"))
+    yield from csv.DictReader(text, delimiter="\t", quoting=csv.QUOTE_NONE)
 
 
 def _word(row: Mapping[str, Any], first_line: int) -> Word | None:
@@ -257,11 +298,17 @@ def _word(row: Mapping[str, Any], first_line: int) -> Word | None:
     return Word(text, float(row["conf"]), (x, y, x + width, y + height), line)
 
 
-def _own_words(rgb: RGB) -> list[Word]:
+@cache
+def _own_reader() -> TextDetector:
     from usds.curation.deid.burned_text import TextDetector
+
+    return TextDetector()
+
+
+def _own_words(rgb: RGB) -> list[Word]:
     from usds.curation.deid.verify import VerifierSettings, candidates
 
-    reader = TextDetector()
+    reader = _own_reader()
     boxes = candidates(rgb, VerifierSettings(groups=60, tiles=20))
     read = reader.recognise(rgb, boxes)
     return [

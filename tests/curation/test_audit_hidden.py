@@ -27,7 +27,9 @@ NAME = "Winterbottom"
 @pytest.fixture(autouse=True)
 def quick_reader(monkeypatch):
     """These leaks are not in pixels: one speckled picture need not be read each time."""
-    monkeypatch.setattr("usds.curation.audit_images.tesseract_words", lambda *_: [])
+    monkeypatch.setattr(
+        "usds.curation.audit_images.tesseract_pages", lambda pictures, _: [[] for _ in pictures]
+    )
 
 
 @pytest.fixture
