@@ -15,7 +15,7 @@ from setuptools import setup
 
 # What runs for every caption.
 HOT = (
-    "actions", "assertion", "context", "cues", "direction", "extract", "fuzzy", "gate", "keys",
+    "actions", "assertion", "context", "coordination", "cues", "direction", "extract", "fuzzy", "gate", "keys",
     "lexicon", "mentions", "normalise", "normality", "rules", "scopes",
 )  # fmt: skip
 COMPILER = "mypy==2.4.1"

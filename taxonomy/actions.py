@@ -11,6 +11,7 @@ __all__ = ["bind_actions"]
 
 _HANDLERS = {
     "negation": Sweep.on_negation,
+    "negation_contrast": Sweep.on_negation_contrast,
     "negation_short": Sweep.on_negation_short,
     "negation_prefix": Sweep.on_negation_prefix,
     "negation_either": Sweep.on_negation_either,
@@ -24,10 +25,14 @@ _HANDLERS = {
     "uncertain": Sweep.on_uncertain,
     "uncertain_either": Sweep.on_uncertain_either,
     "uncertain_verdict": Sweep.on_uncertain_verdict,
+    "uncertain_between": Sweep.on_uncertain_between,
     "uncertain_modal": Sweep.on_uncertain_modal,
     "uncertain_list": Sweep.on_uncertain_list,
     "uncertain_after": Sweep.on_uncertain_after,
     "versus": Sweep.on_versus,
+    "history_either": Sweep.on_past_either,
+    "uncertain_heading": Sweep.on_uncertain_heading,
+    "includes": Sweep.on_includes,
     "history": Sweep.on_past,
     "history_adverb": Sweep.on_past_adverb,
     "asked": Sweep.on_asked,

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from usds.taxonomy import direction
+from usds.taxonomy.coordination import Coordination
 from usds.taxonomy.lexicon import Hit
 from usds.taxonomy.mentions import Mention
-from usds.taxonomy.scopes import SHORT, Scopes
+from usds.taxonomy.scopes import SHORT
 
 __all__ = ["Cues"]
 
 _DEFINITE = frozenset(["the", "this", "these", "that", "it", "its"])
 _NOT = frozenset(["not", "t", "never", "nor"])  # "t" ends "isn't" and "can't"
 _HINDERED = _NOT | {"cannot", "unable", "difficult", "hard", "impossible", "without", "insufficient"}
+_ANSWERS = frozenset(["no", "none", "nil", "n"])
 _ASKS = frozenset([":", "|", "=", "?"])
 _ANSWER_ENDS = frozenset([".", ",", ";", "|", "(", ")", "!", "in", "on"])
 _DENIABLE = ("either", "suspicio", "suspect", "suggest", "concern", "worrisome", "questionable", "seem")
@@ -25,7 +27,7 @@ _ENDS = frozenset([".", ",", ";", ")", "!"])
 _EXCLUSION = frozenset(["excluded", "ruled", "exclude", "rule"])
 
 
-class Cues(Scopes):
+class Cues(Coordination):
     """Scopes that react to cues."""
 
     __slots__ = ()
@@ -37,6 +39,11 @@ class Cues(Scopes):
             return
         self.end_negation()
         self.negation = hit
+
+    def on_negation_contrast(self, index: int, hit: Hit) -> None:
+        """ "Likely a cyst rather than a mass": the mass is denied, and not in doubt."""
+        self.end_doubt()
+        self.on_negation(index, hit)
 
     def on_confirmation(self, index: int, hit: Hit) -> None:
         """ "Cyst? Yes."."""
@@ -170,6 +177,13 @@ class Cues(Scopes):
         if self._judges_subject(index, hit) or direction.goes_on(self.tokens.words, hit):
             self.on_uncertain_either(index, hit)
 
+    def on_uncertain_between(self, index: int, hit: Hit) -> None:
+        """ "A collection cannot be distinguished from a cyst"; "the collection" would be in no doubt."""
+        if self.tokens.words[self.sentence_starts[-1]] in ("a", "an"):
+            self.on_after(hit, "uncertain")
+        self.on_uncertain(index, hit)
+        self.doubt_sites = False
+
     def on_uncertain_modal(self, index: int, hit: Hit) -> None:
         """ "Could be an abscess", but not "a cyst could be seen"."""
         if not direction.perceives(self.hits, index):
@@ -197,6 +211,24 @@ class Cues(Scopes):
         """ "Indication: rule out abscess." is a question, not an answer."""
         del index
         self.asked = hit
+
+    def on_past_either(self, index: int, hit: Hit) -> None:
+        """ "Initially suspected to be a cyst" and "a cyst was initially suspected"."""
+        if self._judges_subject(index, hit):
+            self.on_after(hit, "history")
+        else:
+            self.past = hit
+
+    def on_uncertain_heading(self, index: int, hit: Hit) -> None:
+        """ "Differential for this lesion: cyst, abscess"."""
+        del index
+        self.predicate_doubt = hit
+
+    def on_includes(self, index: int, hit: Hit) -> None:
+        del index, hit
+        if self.predicate_doubt is not None:
+            self.start_predicate()
+            self.doubt_list = True
 
     def on_past(self, index: int, hit: Hit) -> None:
         del index
@@ -330,7 +362,9 @@ class Cues(Scopes):
         """ "Calcification: no." and "abscess ruled out;" answer what stands before them."""
         words = self.tokens.words
         if not hit.first or words[hit.first - 1] not in _ASKS:
-            return False
+            # "Cyst no, septa no": a bare answer ends the phrase.
+            ends = hit.last >= len(words) or words[hit.last] in _ENDS
+            return ends and words[hit.first] in _ANSWERS and self.since_label(hit)
         return hit.last >= len(words) or words[hit.last] in _ANSWER_ENDS
 
     def denied_doubt(self, hit: Hit) -> bool:

@@ -53,8 +53,8 @@ _GOES_ON = frozenset(
 _PLACES = frozenset(["in", "on", "at", "by", "with", "here", "from", "within", "and", "or", "but", "|"])
 _ALWAYS = frozenset(["negation_after", "uncertain_after"])
 _EITHER = frozenset(
-    ["negation_either", "uncertain_either", "uncertain_verdict", "negation_verdict", "exclusion"]
-)
+    ["negation_either", "negation_verdict", "exclusion", "history_either", "uncertain_either"]
+) | {"uncertain_verdict"}
 _NEGATIONS = frozenset(["negation_short", "negation_aux"])
 
 

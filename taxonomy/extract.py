@@ -23,6 +23,8 @@ from functools import lru_cache, partial
 from importlib import resources
 from typing import Any, NamedTuple
 
+from rapidfuzz import fuzz
+
 from usds.taxonomy.actions import bind_actions
 from usds.taxonomy.age import AgeRule
 from usds.taxonomy.assertion import Sweep
@@ -30,6 +32,7 @@ from usds.taxonomy.context import Context
 from usds.taxonomy.fuzzy import Speller
 from usds.taxonomy.gate import Gate
 from usds.taxonomy.lexicon import Lexicon, load_language
+from usds.taxonomy.mentions import Mention
 from usds.taxonomy.normalise import Normalised, Tokens, normalise, tokenise
 from usds.taxonomy.normality import normal_facts
 from usds.taxonomy.rules import Fact, RuleBook
@@ -62,7 +65,7 @@ class Evidence(NamedTuple):
     rule_id, method : str
         The rule, and how it matched: exact, variant, abbreviation, fuzzy, implied.
     score : float
-        Similarity of the match, 100 for a literal one.
+        Similarity of the match: 100 for a literal one, rapidfuzz's ratio for a misspelt word.
     confidence : float
         Smoothed precision of the method on labelled text (``data/confidence.json``).
     """
@@ -304,12 +307,18 @@ class Extractor:
             if normal.offsets is not None:
                 start, end = normal.span(start, end)
             dimension, label, code = shown[column]
+            score = _score(surface, mention) if method == "fuzzy" else LITERAL
             values = (
                 dimension, label, code, assertion, start, end, surface, cue, rule_id,
-                method, LITERAL, confidence.get(method, UNMEASURED),
+                method, score, confidence.get(method, UNMEASURED),
             )  # fmt: skip
             rows[key] = tuple.__new__(Evidence, values)  # half the time of Evidence(...)
         return tuple([rows[key] for key in sorted(rows)])
+
+
+def _score(surface: str, mention: Mention) -> float:
+    """Similarity of a misspelt word and the form that it stands for."""
+    return round(fuzz.ratio(surface.lower(), mention.form.text.lower()), 1) if mention.form else LITERAL
 
 
 def explain(extraction: Extraction, text: str) -> tuple[Span, ...]:

@@ -10,6 +10,9 @@ _OPENS = frozenset([";", "."])
 _STARTS = frozenset([";", ".", ")"])
 _FILLERS = frozenset(["left", "right", "the", "distal", "proximal", "common", "normal", "upper", "lower"])
 _SIGNS = frozenset([":", "=", ","])
+_NUMBER_SIGNS = frozenset([":", "=", ")"])
+_ITEM_ENDS = frozenset([",", ";", ".", "and"])
+_ITEM_STARTS = frozenset(["and"])
 _EXPANSION = 5  # words of a name that is spelled out
 
 
@@ -25,6 +28,12 @@ def in_key(tokens: Tokens, text: str, first: int, last: int) -> bool:
     first, last : int
         Half-open token span of the site.
     """
+    words = tokens.words
+    return _numbered(words, first - 1, last) or _abbreviated(tokens, text, first, last)
+
+
+def _abbreviated(tokens: Tokens, text: str, first: int, last: int) -> bool:
+    """ "RV: right ventricle": on either side of the sign."""
     words = tokens.words
     if last - first == 1 and last < len(words) and words[last] in _SIGNS and first:
         opens = words[first - 1] in _OPENS or (words[first - 1] == "," and words[last] != ",")
@@ -61,3 +70,15 @@ def _spells(words: list[str], short: int, start: int, stop: int) -> bool:
 
 def _written(tokens: Tokens, text: str, at: int) -> str:
     return text[tokens.starts[at] : tokens.ends[at]]
+
+
+def _numbered(words: list[str], at: int, last: int) -> bool:
+    """ "1 abdominal wall, 2: liver": structures that are only pointed out, by numbers in the picture."""
+    if last < len(words) and words[last] not in _ITEM_ENDS:
+        return False
+    if at > 0 and words[at] in _NUMBER_SIGNS:
+        at -= 1
+    if at < 0 or not words[at].isdigit() or len(words[at]) > 2:
+        return False
+    before = words[at - 1] if at else "."
+    return (before in _ITEM_STARTS or not before.isalnum()) and "1" in words and "2" in words

@@ -56,6 +56,7 @@ class RuleBook:
         self.sites = self._of_role("site")
         self.systems = self._of_role("system")
         self.findings = self._of_role("finding")
+        self.descriptors = self._of_role("descriptor")
         self.compounds = document.compounds
         self.compound_columns = [self.columns.get((c.dimension, c.label)) for c in document.compounds]
         self.on_negation = {
@@ -240,11 +241,16 @@ class RuleBook:
             return facts  # but "equivocal for appendicitis" is about the appendix
         return [f._replace(assertion="present") if f in doubted else f for f in facts]
 
+    def _seen_descriptors(self, facts: list[Fact]) -> list[Fact]:
+        """ "Cystic lesion, possibly a cystic neoplasm": what was seen is in no doubt for being said again."""
+        seen = {f.column for f in facts if f.assertion == "present" and f.column in self.descriptors}
+        return [f for f in facts if f.assertion != "uncertain" or f.column not in seen]
+
     def regions_and_parents(self, facts: list[Fact]) -> list[Fact]:
         """Drop regions where a site is named, then add the parent of every site."""
         sites = self.sites
         if "uncertain" in [fact[1] for fact in facts]:
-            facts = self._settle_doubted_site(facts)
+            facts = self._seen_descriptors(self._settle_doubted_site(facts))
         named = False
         stated: set[int] = set()
         for column, assertion, _, _, _, region in facts:

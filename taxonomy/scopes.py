@@ -8,25 +8,20 @@ and verbs end them by the rules below.
 from __future__ import annotations
 
 from usds.taxonomy import direction
-from usds.taxonomy.lexicon import Hit, Item
+from usds.taxonomy.lexicon import Hit
 from usds.taxonomy.mentions import Mention
 from usds.taxonomy.normalise import Tokens
 
-__all__ = ["SHORT", "Scopes"]
+__all__ = ["LABELS", "SHORT", "Scopes"]
 
 SHORT = 6  # tokens that a bare "not" reaches, and that a look back spans
 _NEAR = 3  # tokens between a verb and the cue it belongs to ("is no longer seen")
-_AHEAD = 14  # phrases that are looked at to see whether a list goes on
 _ABBREVIATED = frozenset(
     ["fig", "figs", "dr", "prof", "approx", "vs", "al", "ca", "cf", "resp", "st", "mr", "mrs"]
 )
-_LIST_ENDS = frozenset(
-    ["period", "stop", "semicolon", "but", "break", "verb", "with", "comma_with", "negation"]
-)
 _ORIGINS = frozenset(["arising", "originating", "origin", "coming", "derived", "be", "located", "lie"])
 _JOINS = frozenset(["or", "and", "/", ",", "versus", "vs", "&", "+"])
-_NO_ALTERNATIVE = frozenset(["without", "more", "less", "not", "so", "other"])  # "cysts or more"
-_LABELS = 4  # mentions that one phrase may give
+LABELS = 4  # mentions that one phrase may give
 _ELSEWHERE = ("metasta", "secondar")  # "metastases from breast carcinoma": another place
 
 
@@ -161,7 +156,7 @@ class Scopes:
         return "verb" in following.mark.cues or direction.looks_back(self.tokens.words, self.hits, index + 2)
 
     def on_colon(self, index: int, hit: Hit) -> None:
-        del index, hit
+        del index
         self.end_doubt()
         if self.sentence_has_ultrasound:
             self.other = None
@@ -171,7 +166,13 @@ class Scopes:
         self.landmark = None
         self.end_negation()
         self.heading = self.subject_start()
+        head = self.pending_head
         self.new_subject()
+        if head is not None and head.last == hit.first:
+            self.pending_head = head  # "margin: smooth"
+        if self.predicate_doubt is not None:
+            self.start_predicate()
+            self.doubt_list = True
 
     def on_and_the(self, index: int, hit: Hit) -> None:
         del index, hit
@@ -239,12 +240,16 @@ class Scopes:
         between = self.tokens.words[cue.last : hit.first]
         return bool(between) and between[-1].isalpha() and _ORIGINS.isdisjoint(between)
 
+    def since_label(self, hit: Hit) -> bool:
+        """Whether a label ends right before `hit`."""
+        return bool(self.mentions) and self.mentions[-1].last == hit.first
+
     def since(self, cue: Hit) -> bool:
         return bool(self.mentions) and self.mentions[-1].first >= cue.last
 
     def on_in(self, index: int, hit: Hit) -> None:
         del index
-        if self.negation is not None and self.since(self.negation):
+        if self.negation is not None and (self.since(self.negation) or self.named(self.negation, hit)):
             self.suspended = True
         if self.doubt is not None and (self.since(self.doubt) or self.named(self.doubt, hit)):
             self.doubt_sites = False
@@ -254,74 +259,12 @@ class Scopes:
         if self.preposition is None and len(self.mentions) > self.subject:
             self.preposition = len(self.mentions)
 
-    def on_comma(self, index: int, hit: Hit) -> None:
-        self.comma_at = hit.first
-        self.landmark = None
-        self.hypothesis = None
-        self.past_adverb = None
-        self.pending_head = None
-        if self.pending_modifier is not None and self.pending_modifier[1].last != hit.first:
-            self.pending_modifier = None
-        continues = self.list_goes_on(index)
-        if self.past is not None and not continues:
-            self.past = None
-        if self.doubt is not None and not self.doubt_list:
-            if continues:
-                self.doubt_nouns_only = True
-            elif self.since(self.doubt):
-                self.end_doubt()
-        if (
-            self.negation is not None
-            and self.since(self.negation)
-            and not self.negation_goes_on(index, continues)
-        ):
-            self.end_negation()
-        self.comma = len(self.mentions)
-        self.conjunction = False
-
-    def on_and(self, index: int, hit: Hit) -> None:
-        del hit
-        self.conjunction = True
-        doubt = self.doubt
-        if doubt is not None and not self.doubt_list and self.since(doubt) and self.changes_kind(index):
-            self.end_doubt()
-        if self.negation is None or not self.since(self.negation):
-            return
-        if self.verb_in_negation or self.suspended or self.changes_kind(index):
-            self.end_negation()
-
-    def on_or(self, index: int, hit: Hit) -> None:
-        if self.alternative(index, hit):
-            first = self.mentions[-1].first
-            for mention in self.mentions[-_LABELS:]:
-                if mention.first == first and mention.item is not None and mention.item.role == "finding":
-                    mention.assertion = "uncertain"
-                    mention.cue = (hit.first, hit.last)
-            self.doubt = hit
-            self.doubt_sites = False
-        self.conjunction = True
-        self.suspended = False
-        self.doubt_paused = False
-
-    def alternative(self, index: int, hit: Hit) -> bool:
-        """ "A collection or a bowel loop": one of the two, and none of them sure."""
-        words = self.tokens.words
-        last = self.mentions[-1] if self.mentions else None
-        if last is None or last.last != hit.first or last.assertion != "present" or last.item is None:
-            return False
-        if words[hit.first] != "or" or last.item.role != "finding" or words[hit.last : hit.last + 1] == []:
-            return False
-        other = self.next_item(index)
-        if other is not None and other.label == last.item.label:
-            return False  # "haematoma or abscess": a fluid collection either way
-        return words[hit.last].isalpha() and words[hit.last] not in _NO_ALTERNATIVE
-
     def trails(self, hit: Hit) -> bool:
         """ "Possible abscess right breast": a site behind the finding says where, and is in no doubt."""
         if self.doubt is None or not self.since(self.doubt):
             return False
         last = self.mentions[-1]
-        said = [m.item.role for m in self.mentions[-_LABELS:] if m.first == last.first and m.item is not None]
+        said = [m.item.role for m in self.mentions[-LABELS:] if m.first == last.first and m.item is not None]
         if "finding" not in said or last.first == hit.first:
             return False
         return _JOINS.isdisjoint(self.tokens.words[last.last : hit.first])
@@ -334,36 +277,3 @@ class Scopes:
         if self.tokens.words[self.landmark.first].startswith(_ELSEWHERE):
             return False
         return any(item.role == "finding" for item, _ in following.labels)
-
-    def list_goes_on(self, index: int) -> str:
-        """The conjunction that ends the list after this comma, or an empty string."""
-        for hit in self.hits[index + 1 : index + 1 + _AHEAD]:
-            for cue in hit.mark.cues:
-                if cue in ("or", "and"):
-                    return cue
-                if cue in _LIST_ENDS:
-                    return ""
-        return ""
-
-    def negation_goes_on(self, index: int, conjunction: str) -> bool:
-        if self.verb_in_negation and conjunction != "or":
-            return False
-        if conjunction == "or":
-            return True
-        if conjunction == "and":
-            return not self.changes_kind(index)
-        upcoming = self.next_item(index)
-        last = self.mentions[-1].item if self.mentions else None
-        return upcoming is not None and last is not None and upcoming.dimension == last.dimension
-
-    def changes_kind(self, index: int) -> bool:
-        """Whether the next label is an adjective where the denied one was a noun: a new statement."""
-        upcoming = self.next_item(index)
-        last = self.mentions[-1].item if self.mentions else None
-        return upcoming is not None and upcoming.adjectival and not (last is not None and last.adjectival)
-
-    def next_item(self, index: int) -> Item | None:
-        for hit in self.hits[index + 1 : index + 1 + _AHEAD]:
-            if hit.labels:
-                return hit.labels[0][0]
-        return None

@@ -29,3 +29,9 @@ def test_words_of_other_fields_are_no_slips(extractor, word):
 def test_fuzzy_evidence_says_so(extractor):
     row = next(e for e in extractor.extract("Acute pancreattis.").evidence if e.dimension == "organ")
     assert (row.label, row.method, row.surface) == ("Pancreas", "fuzzy", "pancreattis")
+
+
+def test_a_misspelt_word_gets_its_similarity_as_score(extractor):
+    rows = {row.surface: row for row in extractor.extract("Hemangiomma of the liver").evidence}
+    assert (rows["Hemangiomma"].method, rows["Hemangiomma"].score) == ("fuzzy", 95.2)
+    assert rows["liver"].score == 100.0

@@ -1,0 +1,136 @@
+"""Lists and alternatives: how far a cue reaches over commas, "and" and "or"."""
+
+from __future__ import annotations
+
+from usds.taxonomy.lexicon import Hit, Item
+from usds.taxonomy.scopes import LABELS, Scopes
+
+__all__ = ["Coordination"]
+
+_AHEAD = 14  # phrases that are looked at to see whether a list goes on
+_LIST_ENDS = frozenset(
+    ["period", "stop", "semicolon", "but", "break", "verb", "with", "comma_with", "negation"]
+)
+_NO_ALTERNATIVE = frozenset(["without", "more", "less", "not", "so", "other"])  # "cysts or more"
+
+
+class Coordination(Scopes):
+    """Scopes that go on over lists."""
+
+    __slots__ = ()
+
+    def on_comma(self, index: int, hit: Hit) -> None:
+        self.comma_at = hit.first
+        self.landmark = None
+        self.hypothesis = None
+        self.past_adverb = None
+        self.pending_head = None
+        following = self.hits[index + 1] if index + 1 < len(self.hits) else None
+        pending = self.pending_modifier
+        # "Increased, chaotic flow" goes on behind the comma, "index elevated, flow present" does not.
+        if pending is not None and (
+            pending[1].last != hit.first
+            or (following is not None and following.mark.heads and following.first == hit.last)
+        ):
+            self.pending_modifier = None
+        continues = self.list_goes_on(index)
+        if self.past is not None and not continues:
+            self.past = None
+        if self.doubt is not None and not self.doubt_list:
+            if continues:
+                self.doubt_nouns_only = True
+            elif self.since(self.doubt):
+                self.end_doubt()
+        if (
+            self.negation is not None
+            and self.since(self.negation)
+            and not self.negation_goes_on(index, continues)
+        ):
+            self.end_negation()
+        self.comma = len(self.mentions)
+        self.conjunction = False
+
+    def on_and(self, index: int, hit: Hit) -> None:
+        del hit
+        self.conjunction = True
+        doubt = self.doubt
+        if doubt is not None and not self.doubt_list and self.since(doubt) and self.changes_kind(index):
+            self.end_doubt()
+        if self.negation is None or not self.since(self.negation):
+            return
+        if self.verb_in_negation or self.suspended or self.changes_kind(index):
+            self.end_negation()
+
+    def on_or(self, index: int, hit: Hit) -> None:
+        if self.alternative(index, hit):
+            first = self.mentions[-1].first
+            for mention in self.mentions[-LABELS:]:
+                if mention.first == first and mention.item is not None and mention.item.role == "finding":
+                    mention.assertion = "uncertain"
+                    mention.cue = (hit.first, hit.last)
+            self.doubt = hit
+            self.doubt_sites = False
+        elif self.second_alternative(index, hit):
+            self.doubt = hit
+        self.conjunction = True
+        self.suspended = False
+        self.doubt_paused = False
+
+    def alternative(self, index: int, hit: Hit) -> bool:
+        """ "A collection or a bowel loop": one of the two, and none of them sure."""
+        words = self.tokens.words
+        last = self.mentions[-1] if self.mentions else None
+        if last is None or last.last != hit.first or last.assertion != "present" or last.item is None:
+            return False
+        if words[hit.first] != "or" or last.item.role != "finding" or words[hit.last : hit.last + 1] == []:
+            return False
+        other = self.next_item(index)
+        if other is not None and other.label == last.item.label:
+            return False  # "haematoma or abscess": a fluid collection either way
+        return words[hit.last].isalpha() and words[hit.last] not in _NO_ALTERNATIVE
+
+    def second_alternative(self, index: int, hit: Hit) -> bool:
+        """ "Hyperplasia, polyp or carcinoma": the first has no label, and the second is no surer."""
+        words = self.tokens.words
+        following = self.hits[index + 1] if index + 1 < len(self.hits) else None
+        if following is None or following.first != hit.last or words[hit.first] != "or" or not hit.first:
+            return False
+        labelled = self.mentions[-1] if self.mentions else None
+        if labelled is not None and labelled.last == hit.first and labelled.item is not None:
+            return False
+        open_scope = self.doubt is not None or self.negation is not None
+        named = words[hit.first - 1].isalpha() and any(item.role == "finding" for item, _ in following.labels)
+        return named and not open_scope
+
+    def list_goes_on(self, index: int) -> str:
+        """The conjunction that ends the list after this comma, or an empty string."""
+        for hit in self.hits[index + 1 : index + 1 + _AHEAD]:
+            for cue in hit.mark.cues:
+                if cue in ("or", "and"):
+                    return cue
+                if cue in _LIST_ENDS:
+                    return ""
+        return ""
+
+    def negation_goes_on(self, index: int, conjunction: str) -> bool:
+        if self.verb_in_negation and conjunction != "or":
+            return False
+        if conjunction == "or":
+            return True
+        if conjunction == "and":
+            return not self.changes_kind(index)
+        upcoming = self.next_item(index)
+        last = self.mentions[-1].item if self.mentions else None
+        return upcoming is not None and last is not None and upcoming.dimension == last.dimension
+
+    def changes_kind(self, index: int) -> bool:
+        """Whether the next label is an adjective where the denied one was a noun: a new statement."""
+        upcoming = self.next_item(index)
+        last = self.mentions[-1].item if self.mentions else None
+        return upcoming is not None and upcoming.adjectival and not (last is not None and last.adjectival)
+
+    def next_item(self, index: int) -> Item | None:
+        for hit in self.hits[index + 1 : index + 1 + _AHEAD]:
+            if hit.labels:
+                return hit.labels[0][0]
+        return None
