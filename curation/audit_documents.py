@@ -21,6 +21,7 @@ __all__ = ["DocumentAuditor"]
 
 _PARTS: Final = re.compile(r"[_=.]+")
 _HASH: Final = re.compile(r"[0-9a-f]{12,64}|[a-z2-7]{16,26}")
+_VERSION: Final = re.compile(r"(?:usds|rapidocr) [\w.+-]+")
 _LICENCE: Final = re.compile(
     r"https?://(?:www\.)?(?:creativecommons|spdx|opensource|opendatacommons)\.org/[\w./-]*"
 )
@@ -80,7 +81,8 @@ class DocumentAuditor:
             for key in keys:
                 yield from self._judge(place, shown(key), self._people)
             for value in values:
-                if value not in own and not _is_hash(value) and not _LICENCE.fullmatch(value):
+                ours = value in own or _VERSION.fullmatch(value) or _LICENCE.fullmatch(value)
+                if not ours and not _is_hash(value):
                     yield from self._judge(place, shown(value), self._everybody)
         yield from self._lock()
 

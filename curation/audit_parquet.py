@@ -83,7 +83,8 @@ def _chunks(metadata: Any) -> Iterator[Any]:
 def _has_gaps(metadata: Any, size: int) -> bool:
     """Whether anything stands between the column chunks: old row groups, indexes, filters, words."""
     at = _MAGIC
-    for start, length in sorted(_span(chunk) for chunk in _chunks(metadata)):
+    filled = (chunk for chunk in _chunks(metadata) if chunk.total_compressed_size)
+    for start, length in sorted(map(_span, filled)):
         if start != at:
             return True
         at = start + length

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import frame_row, speckle
+from conftest import SOURCE, frame_row, speckle
 from support.audited import FRAME, IDS, SUBJECT, index, make, put
 from support.dicom_factory import phantom
 from support.tiny_dataset import annotation_row, write_annotations
@@ -127,7 +127,7 @@ def test_an_unknown_file_is_found_and_its_name_is_not_printed(tmp_path):
 
 def test_what_usds_itself_writes_is_no_finding_whatever_folders_are_called(tmp_path):
     harvest = index()
-    for part in ("jpeg", "frames", "4"):
+    for part in ("jpeg", "frames", "4", "usds"):
         harvest.add(SUBJECT, Identifier(part, "path"))
     dataset = make(tmp_path / "d")
     dataset.save_info(settings=IngestSettings().model_dump(mode="json"))
@@ -135,6 +135,16 @@ def test_what_usds_itself_writes_is_no_finding_whatever_folders_are_called(tmp_p
     put(dataset, "u" * 14 + "234567654323", _second_frame(), speckle(2))  # a task's name may hold many digits
     report = audit(dataset, harvest)
     assert report.findings == []
+
+
+def test_a_task_that_wrote_nothing_is_no_finding(tmp_path):
+    dataset = make(tmp_path / "d")
+    with dataset.writer("u" * 26, ()) as writer:
+        writer.add_source({**SOURCE, "source_key": IDS.source("two")})
+        writer.commit()
+    taxonomy = load_taxonomy("udt")
+    write_annotations(dataset, taxonomy, [])
+    assert audit(dataset, index()).findings == []
 
 
 def _second_frame():
