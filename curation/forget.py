@@ -196,7 +196,7 @@ def _rewrite_splits(dataset: Dataset, subject_id: str) -> None:
 
 
 def _forget_privately(state: State, found: Holdings) -> None:
-    """Remove what the private state knows: paths, identifiers, withheld text, pixels under review."""
+    """Remove what the private state knows: paths, identifiers, withheld text, pixels in doubt, logs."""
     keys = [(key,) for key in found.sources]
     with state.ledger() as ledger:
         ledger.execute("DELETE FROM sources WHERE subject_id = ?", (found.subject_id,))
@@ -204,7 +204,12 @@ def _forget_privately(state: State, found: Holdings) -> None:
         ledger.executemany("DELETE FROM withheld WHERE source_key = ?", keys)
     for key in found.sources:
         shutil.rmtree(state.folder / "review" / key, ignore_errors=True)
+    for frame in found.frames:
+        for picture in (state.folder / "audit").glob(f"{frame}.*"):
+            picture.unlink(missing_ok=True)
     shutil.rmtree(state.folder / "staging", ignore_errors=True)
+    for log in (state.folder / "logs").glob("*.log"):  # free text: nobody can tell whose values it holds
+        log.unlink(missing_ok=True)
     _forget_catalogue(state, found.sources)
 
 

@@ -168,6 +168,7 @@ class State:
             if fresh:
                 path.chmod(0o600)
             connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA secure_delete = ON")  # what is forgotten leaves no bytes
             connection.executescript(_LEDGER)
             with connection:
                 yield connection

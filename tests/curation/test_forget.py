@@ -143,11 +143,16 @@ def test_the_private_state_forgets_and_remembers_only_the_tombstone(places: tupl
     dataset, state = places
     (state.folder / "review" / "src-a3").mkdir(parents=True)
     (state.folder / "review" / "src-a3" / "000000.img").write_bytes(b"pixels of anna")
+    (state.folder / "audit").mkdir()
+    for name in ("a1", "b1"):
+        (state.folder / "audit" / f"frame-{name}.jpg").write_bytes(b"pixels in doubt")
+    state.log("workers", "Invalid value for VR DA: 'KARENINA1877'")
     forget(dataset, state, "anna")
     assert state.withdrawn() == {"anna"}
     assert state.locate("anna") == []
     assert len(state.locate("bert")) == 2
     assert not (state.folder / "review" / "src-a3").exists()
+    assert [path.name for path in (state.folder / "audit").iterdir()] == ["frame-b1.jpg"]
     for path in state.folder.rglob("*"):
         assert not path.is_file() or b"KARENINA" not in path.read_bytes(), path
 
