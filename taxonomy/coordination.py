@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from usds.taxonomy.lexicon import Hit, Item
+from usds.taxonomy.mentions import Mention
 from usds.taxonomy.scopes import LABELS, Scopes
 
 __all__ = ["Coordination"]
@@ -11,7 +12,12 @@ _AHEAD = 14  # phrases that are looked at to see whether a list goes on
 _LIST_ENDS = frozenset(
     ["period", "stop", "semicolon", "but", "break", "verb", "with", "comma_with", "negation"]
 )
-_NO_ALTERNATIVE = frozenset(["without", "more", "less", "not", "so", "other"])  # "cysts or more"
+_NO_ALTERNATIVE = frozenset(
+    ["without", "more", "less", "not", "so", "other", "in", "on", "at", "with"]
+)  # "cysts or more"
+_QUANTITIES = frozenset(
+    ["small", "moderate", "large", "trace", "minimal", "mild", "tiny", "some", "single", "multiple", "few"]
+) | {"several", "little", "two", "three"}
 
 
 class Coordination(Scopes):
@@ -34,6 +40,8 @@ class Coordination(Scopes):
         ):
             self.pending_modifier = None
         continues = self.list_goes_on(index)
+        if continues == "or":
+            self.deny_on(index)
         if self.past is not None and not continues:
             self.past = None
         if self.doubt is not None and not self.doubt_list:
@@ -62,6 +70,7 @@ class Coordination(Scopes):
             self.end_negation()
 
     def on_or(self, index: int, hit: Hit) -> None:
+        self.deny_on(index)
         if self.alternative(index, hit):
             first = self.mentions[-1].first
             for mention in self.mentions[-LABELS:]:
@@ -76,6 +85,15 @@ class Coordination(Scopes):
         self.suspended = False
         self.doubt_paused = False
 
+    def deny_on(self, index: int) -> None:
+        """ "No internal echoes or septa": a label that holds "no" lends it to its list."""
+        before = self.hits[index - 1] if index else None
+        if before is None or not before.labels or before.last != self.hits[index].first:
+            return
+        if self.tokens.words[before.first] in ("no", "without"):
+            self.end_negation()
+            self.negation = before
+
     def alternative(self, index: int, hit: Hit) -> bool:
         """ "A collection or a bowel loop": one of the two, and none of them sure."""
         words = self.tokens.words
@@ -85,9 +103,17 @@ class Coordination(Scopes):
         if words[hit.first] != "or" or last.item.role != "finding" or words[hit.last : hit.last + 1] == []:
             return False
         other = self.next_item(index)
-        if other is not None and other.label == last.item.label:
+        if other is not None and other.label == last.item.label and not self._named_twice(last):
             return False  # "haematoma or abscess": a fluid collection either way
         return words[hit.last].isalpha() and words[hit.last] not in _NO_ALTERNATIVE
+
+    def _named_twice(self, last: Mention) -> bool:
+        """ "A mass, lymphoma or thymoma": the mass is sure, its names are not."""
+        label = last.item.label if last.item is not None else ""
+        return any(
+            m.item is not None and m.item.label == label and m.first != last.first
+            for m in self.mentions[self.clause :]
+        )
 
     def second_alternative(self, index: int, hit: Hit) -> bool:
         """ "Hyperplasia, polyp or carcinoma": the first has no label, and the second is no surer."""
@@ -119,6 +145,9 @@ class Coordination(Scopes):
             return True
         if conjunction == "and":
             return not self.changes_kind(index)
+        words, after = self.tokens.words, self.hits[index].last
+        if after < len(words) and words[after] in _QUANTITIES:
+            return False  # "no mass, small effusion"
         upcoming = self.next_item(index)
         last = self.mentions[-1].item if self.mentions else None
         return upcoming is not None and last is not None and upcoming.dimension == last.dimension

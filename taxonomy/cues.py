@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from usds.taxonomy import direction
-from usds.taxonomy.coordination import Coordination
 from usds.taxonomy.lexicon import Hit
-from usds.taxonomy.mentions import Mention
+from usds.taxonomy.lookback import ENDS, LookBack
 from usds.taxonomy.scopes import SHORT
 
 __all__ = ["Cues"]
@@ -13,21 +12,13 @@ __all__ = ["Cues"]
 _DEFINITE = frozenset(["the", "this", "these", "that", "it", "its"])
 _NOT = frozenset(["not", "t", "never", "nor"])  # "t" ends "isn't" and "can't"
 _HINDERED = _NOT | {"cannot", "unable", "difficult", "hard", "impossible", "without", "insufficient"}
-_ANSWERS = frozenset(["no", "none", "nil", "n"])
-_ASKS = frozenset([":", "|", "=", "?"])
-_ANSWER_ENDS = frozenset([".", ",", ";", "|", "(", ")", "!", "in", "on"])
 _DENIABLE = ("either", "suspicio", "suspect", "suggest", "concern", "worrisome", "questionable", "seem")
-_ASIDES = frozenset(
-    ["which", "however", "therefore", "though", "it", "they", "this", "these", "and", "but", "also"]
-)
 _ABLE = frozenset(["can", "could", "able", "helps", "helped", "us", "allows"])
 _ABILITY = ("can", "ca", "could", "couldn", "would", "unable", "not")
 _STARTS = frozenset([".", ",", ";", ":", "!"])
-_ENDS = frozenset([".", ",", ";", ")", "!"])
-_EXCLUSION = frozenset(["excluded", "ruled", "exclude", "rule"])
 
 
-class Cues(Coordination):
+class Cues(LookBack):
     """Scopes that react to cues."""
 
     __slots__ = ()
@@ -65,13 +56,13 @@ class Cues(Coordination):
         """ "Absent flow" and "flow is absent"."""
         if direction.said_before(self.tokens.words, hit.first, _NOT, 2):
             return
-        if self._judges_subject(index, hit) or self.answers(hit):
+        if self.judges_subject(index, hit) or self.answers(hit):
             self.on_negation_after(index, hit)
-        else:
+        elif hit.last < len(self.tokens.words) and self.tokens.words[hit.last] not in ENDS:
             self.on_negation(index, hit)
 
     def on_negation_verdict(self, index: int, hit: Hit) -> None:
-        if self._judges_subject(index, hit) or self.answers(hit):
+        if self.judges_subject(index, hit) or self.answers(hit):
             self.on_negation_after(index, hit)
 
     def on_minus(self, index: int, hit: Hit) -> None:
@@ -108,7 +99,7 @@ class Cues(Coordination):
         """Excluded, not excluded, to be excluded: the words before it say which."""
         words = self.tokens.words
         verb, before = words[hit.first], words[hit.first - 1] if hit.first else ""
-        back = hit.last >= len(words) or words[hit.last] in _ENDS or self._judges_subject(index, hit)
+        back = hit.last >= len(words) or words[hit.last] in ENDS or self.judges_subject(index, hit)
         asked = verb in ("to", "exclude", "rule")
         if direction.said_before(words, hit.first, _HINDERED, SHORT):
             self.end_negation()
@@ -125,12 +116,6 @@ class Cues(Coordination):
             self.on_negation_after(index, hit)
         else:
             self.on_negation(index, hit)
-
-    def _judges_subject(self, index: int, hit: Hit) -> bool:
-        """Whether a word that may stand on either side of its finding stands behind it."""
-        named_to = self.mentions[-1].last if len(self.mentions) > self.clause else -1
-        words = self.tokens.words
-        return direction.closes(words, hit, named_to) or direction.points_back(words, self.hits, index)
 
     def on_category(self, index: int, hit: Hit) -> None:
         """A reporting category is stated, whatever it says about the finding."""
@@ -161,7 +146,7 @@ class Cues(Coordination):
 
     def on_uncertain_either(self, index: int, hit: Hit) -> None:
         """ "Possible abscess" and "an abscess is possible"."""
-        back = self._judges_subject(index, hit)
+        back = self.judges_subject(index, hit)
         if direction.said_before(self.tokens.words, hit.first, _NOT, 2):
             if back:
                 self.on_negation_after(index, hit)
@@ -169,12 +154,14 @@ class Cues(Coordination):
             self.on_after(hit, "uncertain")
             if self.verb_at >= self.sentence_starts[-1]:  # "a mass suspected in 2019 is gone" goes on
                 self.new_subject()
+            if self.tokens.words[hit.last : hit.last + 1] == ["than"]:
+                self.doubt = hit
         else:
             self.on_uncertain(index, hit)
 
     def on_uncertain_verdict(self, index: int, hit: Hit) -> None:
         """ "An abscess was considered", "considered to be an abscess"; bare, the word doubts nothing."""
-        if self._judges_subject(index, hit) or direction.goes_on(self.tokens.words, hit):
+        if self.judges_subject(index, hit) or direction.goes_on(self.tokens.words, hit):
             self.on_uncertain_either(index, hit)
 
     def on_uncertain_between(self, index: int, hit: Hit) -> None:
@@ -214,7 +201,7 @@ class Cues(Coordination):
 
     def on_past_either(self, index: int, hit: Hit) -> None:
         """ "Initially suspected to be a cyst" and "a cyst was initially suspected"."""
-        if self._judges_subject(index, hit):
+        if self.judges_subject(index, hit):
             self.on_after(hit, "history")
         else:
             self.past = hit
@@ -253,6 +240,10 @@ class Cues(Coordination):
 
     def on_landmark(self, index: int, hit: Hit) -> None:
         del index
+        words, doubt = self.tokens.words, self.doubt
+        graded = doubt is not None and words[doubt.first - 1] in ("more", "less", "rather")
+        if graded and words[hit.first] == "than":
+            return  # "more likely to be a cyst than an abscess": neither is sure
         if self.negation is not None and self.since(self.negation):
             self.suspended = True
         if self.doubt is not None and self.since(self.doubt):
@@ -270,57 +261,6 @@ class Cues(Coordination):
         # "on ultrasound and CT": one statement about both
         if hit.first - self.last_ultrasound > 2:
             self.other = hit
-
-    def on_after(self, hit: Hit, assertion: str) -> None:
-        """A cue that stands after its finding: look back over the subject of the clause."""
-        self.looked_back = hit
-        if self.other_subject(hit):
-            return
-        start = self.subject_start()
-        if self.heading is not None and start >= len(self.mentions):
-            start = self.heading  # "cyst, mass or collection: none"
-        stop = (
-            self.preposition
-            if self.preposition is not None and self.preposition > start
-            else len(self.mentions)
-        )
-        if start >= len(self.mentions) > self.clause:
-            start = stop = len(self.mentions)
-            while start > self.clause and self.mentions[start - 1].first == self.mentions[stop - 1].first:
-                start -= 1
-        # "A solid nodule cannot be excluded": the whole phrase is in doubt, its adjectives too.
-        words = self.tokens.words
-        whole = not _EXCLUSION.isdisjoint(words[hit.first : hit.last])
-        asks = words[hit.first] == "?"  # "Calcification?"
-        for mention in self.mentions[start:stop]:
-            # "Calcification is possible": the subject itself, not an adjective of it.
-            subject = mention.last == hit.first if asks else direction.is_subject(words, mention.last, hit)
-            self._mark_after(mention, hit, assertion, whole or subject)
-
-    def _mark_after(self, mention: Mention, hit: Hit, assertion: str, descriptors: bool) -> None:
-        role = mention.item.role if mention.item is not None else "finding"
-        if assertion == "negated" and role in ("site", "system"):
-            return
-        if assertion == "uncertain" and (
-            role in ("site", "system") or (role == "descriptor" and not descriptors)
-        ):
-            return
-        if assertion == "negated" and mention.assertion == "other":
-            return
-        if assertion == "uncertain" and mention.assertion == "other":
-            return
-        mention.assertion = assertion
-        mention.cue = (hit.first, hit.last)
-
-    def on_negation_after(self, index: int, hit: Hit) -> None:
-        del index
-        self.on_after(hit, "negated")
-        self.new_subject()
-
-    def on_uncertain_after(self, index: int, hit: Hit) -> None:
-        del index
-        self.on_after(hit, "uncertain")
-        self.new_subject()
 
     def on_versus(self, index: int, hit: Hit) -> None:
         following, reach = hit.first, SHORT
@@ -358,15 +298,6 @@ class Cues(Coordination):
             self.on_after(hit, "uncertain")
             self.on_stop(index, hit)
 
-    def answers(self, hit: Hit) -> bool:
-        """ "Calcification: no." and "abscess ruled out;" answer what stands before them."""
-        words = self.tokens.words
-        if not hit.first or words[hit.first - 1] not in _ASKS:
-            # "Cyst no, septa no": a bare answer ends the phrase.
-            ends = hit.last >= len(words) or words[hit.last] in _ENDS
-            return ends and words[hit.first] in _ANSWERS and self.since_label(hit)
-        return hit.last >= len(words) or words[hit.last] in _ANSWER_ENDS
-
     def denied_doubt(self, hit: Hit) -> bool:
         """ "No suspicious mass", "no mass suspicious for carcinoma": the denial covers the doubt."""
         negation = self.negation
@@ -376,14 +307,3 @@ class Cues(Coordination):
         if not any(word.startswith(_DENIABLE) for word in words[hit.first : hit.last]):
             return False
         return "," not in words[max(negation.last, hit.first - SHORT) : hit.first]
-
-    def other_subject(self, hit: Hit) -> bool:
-        """Whether what is denied or doubted has no label: "a nodule, malignancy cannot be excluded"."""
-        if self.comma < len(self.mentions):
-            return False
-        named_to = self.mentions[-1].last if self.mentions else 0
-        words = self.tokens.words[max(self.comma_at + 1, named_to, hit.first - SHORT) : hit.first]
-        return self.comma_at >= hit.first - SHORT and any(
-            len(word) > 3 and word.isalpha() and word not in _ASIDES and not word.endswith("ly")
-            for word in words
-        )

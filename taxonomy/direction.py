@@ -50,6 +50,7 @@ _GOES_ON = frozenset(
         "as",
     ]
 ) | {"due", "representing", "reflecting", "related", "secondary", "consistent", "compatible", "regarding"}
+_DEGREES = frozenset(["(", "less", "more", "most", "very", "highly", "also", "still", "strongly", "quite"])
 _PLACES = frozenset(["in", "on", "at", "by", "with", "here", "from", "within", "and", "or", "but", "|"])
 _ALWAYS = frozenset(["negation_after", "uncertain_after"])
 _EITHER = frozenset(
@@ -107,7 +108,9 @@ def closes(words: Sequence[str], hit: Hit, named_to: int) -> bool:
 
     `named_to` is the end of the last label before it.
     """
-    before = hit.first - (hit.first > 0 and words[hit.first - 1] == "(")
+    before = hit.first
+    while before > 0 and words[before - 1] in _DEGREES:  # "abscess less likely"
+        before -= 1
     if named_to != before:
         return False
     return hit.last >= len(words) or words[hit.last] in _PAUSES or words[hit.last] in _PLACES

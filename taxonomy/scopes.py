@@ -37,7 +37,7 @@ class Scopes:
         *("negation", "suspended", "verb_in_negation", "verb_at", "negation_limit"),
         *("doubt", "doubt_list", "doubt_nouns_only", "doubt_sites", "doubt_paused"),
         *("predicate_doubt", "predicate_negation", "past", "past_adverb", "asked", "hypothesis"),
-        *("landmark", "looked_back", "heading"),
+        *("landmark", "looked_back", "heading", "of_the"),
         *("subject", "comma", "conjunction", "preposition", "pending_modifier", "pending_head"),
     )
 
@@ -91,6 +91,7 @@ class Scopes:
     def new_subject(self) -> None:
         self.subject = self.comma = len(self.mentions)
         self.conjunction = False
+        self.of_the: int | None = None
         self.preposition: int | None = None
         self.pending_modifier: tuple[int, Hit, Mention | None] | None = None
         self.pending_head: Mention | None = None
@@ -258,6 +259,8 @@ class Scopes:
             self.landmark = None
         if self.preposition is None and len(self.mentions) > self.subject:
             self.preposition = len(self.mentions)
+        elif self.of_the is None and self.tokens.words[hit.first] == "of":
+            self.of_the = len(self.mentions)
 
     def trails(self, hit: Hit) -> bool:
         """ "Possible abscess right breast": a site behind the finding says where, and is in no doubt."""

@@ -1,0 +1,105 @@
+"""Cues that judge what stands before them: which mentions they mean."""
+
+from __future__ import annotations
+
+from usds.taxonomy import direction
+from usds.taxonomy.coordination import Coordination
+from usds.taxonomy.lexicon import Hit
+from usds.taxonomy.mentions import Mention
+from usds.taxonomy.scopes import SHORT
+
+__all__ = ["ENDS", "LookBack"]
+
+ENDS = frozenset([".", ",", ";", ")", "!"])
+_ANSWERS = frozenset(["no", "none", "nil", "n"])
+_ASKS = frozenset([":", "|", "=", "?"])
+_ANSWER_ENDS = frozenset([".", ",", ";", "|", "(", ")", "!", "in", "on"])
+_EXCLUSION = frozenset(["excluded", "ruled", "exclude", "rule"])
+_ASIDES = frozenset(
+    ["which", "however", "therefore", "though", "it", "they", "this", "these", "and", "but", "also"]
+)
+
+
+class LookBack(Coordination):
+    """Scopes whose cues can look back over the subject of a clause."""
+
+    __slots__ = ()
+
+    def judges_subject(self, index: int, hit: Hit) -> bool:
+        """Whether a word that may stand on either side of its finding stands behind it."""
+        named_to = self.mentions[-1].last if len(self.mentions) > self.clause else -1
+        words = self.tokens.words
+        return direction.closes(words, hit, named_to) or direction.points_back(words, self.hits, index)
+
+    def answers(self, hit: Hit) -> bool:
+        """ "Calcification: no." and "abscess ruled out;" answer what stands before them."""
+        words = self.tokens.words
+        if not hit.first or words[hit.first - 1] not in _ASKS:
+            # "Cyst no, septa no": a bare answer ends the phrase.
+            ends = hit.last >= len(words) or words[hit.last] in ENDS
+            return ends and words[hit.first] in _ANSWERS and self.since_label(hit)
+        return hit.last >= len(words) or words[hit.last] in _ANSWER_ENDS
+
+    def on_after(self, hit: Hit, assertion: str) -> None:
+        """A cue that stands after its finding: look back over the subject of the clause."""
+        self.looked_back = hit
+        if self.other_subject(hit):
+            return
+        start = self.subject_start()
+        if self.of_the == start < len(self.mentions):
+            return  # "the origin of the mass is uncertain": not the mass
+        if self.heading is not None and start >= len(self.mentions):
+            start = self.heading  # "cyst, mass or collection: none"
+        stop = (
+            self.preposition
+            if self.preposition is not None and self.preposition > start
+            else len(self.mentions)
+        )
+        if start >= len(self.mentions) > self.clause:
+            start = stop = len(self.mentions)
+            while start > self.clause and self.mentions[start - 1].first == self.mentions[stop - 1].first:
+                start -= 1
+        # "A solid nodule cannot be excluded": the whole phrase is in doubt, its adjectives too.
+        words = self.tokens.words
+        whole = not _EXCLUSION.isdisjoint(words[hit.first : hit.last])
+        asks = words[hit.first] == "?"  # "Calcification?"
+        for mention in self.mentions[start:stop]:
+            # "Calcification is possible": the subject itself, not an adjective of it.
+            subject = mention.last == hit.first if asks else direction.is_subject(words, mention.last, hit)
+            self._mark_after(mention, hit, assertion, whole or subject)
+
+    def _mark_after(self, mention: Mention, hit: Hit, assertion: str, descriptors: bool) -> None:
+        role = mention.item.role if mention.item is not None else "finding"
+        if assertion == "negated" and role in ("site", "system"):
+            return
+        if assertion == "uncertain" and (
+            role in ("site", "system") or (role == "descriptor" and not descriptors)
+        ):
+            return
+        if assertion == "negated" and mention.assertion == "other":
+            return
+        if assertion == "uncertain" and mention.assertion == "other":
+            return
+        mention.assertion = assertion
+        mention.cue = (hit.first, hit.last)
+
+    def other_subject(self, hit: Hit) -> bool:
+        """Whether what is denied or doubted has no label: "a nodule, malignancy cannot be excluded"."""
+        if self.comma < len(self.mentions):
+            return False
+        named_to = self.mentions[-1].last if self.mentions else 0
+        words = self.tokens.words[max(self.comma_at + 1, named_to, hit.first - SHORT) : hit.first]
+        return self.comma_at >= hit.first - SHORT and any(
+            len(word) > 3 and word.isalpha() and word not in _ASIDES and not word.endswith("ly")
+            for word in words
+        )
+
+    def on_negation_after(self, index: int, hit: Hit) -> None:
+        del index
+        self.on_after(hit, "negated")
+        self.new_subject()
+
+    def on_uncertain_after(self, index: int, hit: Hit) -> None:
+        del index
+        self.on_after(hit, "uncertain")
+        self.new_subject()
