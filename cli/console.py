@@ -259,14 +259,22 @@ def _validated(model: type[SettingsT], values: dict[str, Any], where: str) -> Se
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
+        first = cast("Mapping[str, Any]", error.errors(include_url=False, include_context=False)[0])
         path = ".".join(str(part) for part in first["loc"])
         if first["type"] != "extra_forbidden":
-            raise UsageError(f"{where}: setting {path!r}: {first['msg']}") from error
+            raise UsageError(f"{where}: {_wrong_value(path, first)}") from error
         valid = _fields(model, first["loc"][:-1])
         near = nearest(str(first["loc"][-1]), valid)
         hint = f"did you mean {near!r}?" if near else f"known are {', '.join(valid)}"
         raise UsageError(f"{where}: unknown setting {path!r}; {hint}") from error
+
+
+def _wrong_value(path: str, error: Mapping[str, Any]) -> str:
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if not path:  # the settings as a whole: no single one is wrong
+        return message
+    given = error["input"]
+    return f"setting {path!r}: {message}" + ("" if isinstance(given, Mapping) else f" (got {given!r})")
 
 
 def _fields(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:

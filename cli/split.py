@@ -49,9 +49,8 @@ def split(
     Subjects placed earlier stay; new ones go where their organs are missing most. Subjects that share a
     near-duplicate picture move as one.
     """
-    from usds.curation.split import SplitSettings, find_leaks, split_dataset
+    from usds.curation.split import SplitSettings, find_leaks, split_dataset, split_key
     from usds.schemas.dataset import Dataset
-    from usds.schemas.state import State
 
     output = Output(json)
     opened = Dataset.open(dataset)
@@ -67,7 +66,7 @@ def split(
         output.show(f"split {name!r}: no subject and no near-duplicate picture on two sides")
         return
     settings = load_settings(SplitSettings, config, "split", {"train": train, "valid": valid, "test": test})
-    key = State.open(opened.info.dataset_id, opened.info.key_fingerprint).key
+    key = split_key(opened)
     if dry_run:
         report = split_dataset(opened, key, settings, name=name, dry_run=True)
     else:

@@ -76,7 +76,12 @@ def _tables(found: Stats) -> Iterator[Table]:
         table = found.table(key)
         if table is not None and table.rows:
             yield _counts(table)
-    yield _grid("De-identification", [(name.replace("_", " "), f"{n:,}") for name, n in found.deid.items()])
+    yield _grid("De-identification", [(name.replace("_", " "), _number(n)) for name, n in found.deid.items()])
+
+
+def _number(value: float) -> str:
+    """A count as it is, a share in percent."""
+    return f"{value:.2%}" if isinstance(value, float) else f"{value:,}"
 
 
 def _counts(table: CountTable) -> Table:

@@ -208,12 +208,10 @@ def _ensure_split(dataset: Dataset, name: str, note: Any) -> None:
     from usds.model.runtime import wait_for_all
 
     if _first() and name not in dataset.split_names():
-        from usds.curation.split import SplitSettings, split_dataset
-        from usds.schemas.state import State
+        from usds.curation.split import SplitSettings, split_dataset, split_key
 
-        key = State.open(dataset.info.dataset_id, dataset.info.key_fingerprint).key
         with dataset.lock(command_line()):
-            report = split_dataset(dataset, key, SplitSettings(), name=name)
+            report = split_dataset(dataset, split_key(dataset), SplitSettings(), name=name)
         sides = ", ".join(f"{side} {count}" for side, count in report.subjects.items())
         note(f"made the split {name!r} by subject ({sides}); `usds split` makes others")
     wait_for_all()

@@ -136,9 +136,10 @@ GROUP BY ALL ORDER BY min(why), caption_id
 """
 
 
-def _filled(taxonomy: Taxonomy, *roles: str) -> str:
-    tests = [f'len("{d.name}") > 0' for d in taxonomy.dimensions if d.role in roles]
-    return f"({' OR '.join(tests)})" if tests else "false"
+def _filled(taxonomy: Taxonomy, role: str) -> str | None:
+    """SQL that tells whether a frame has a label of this role; None where the taxonomy has no such role."""
+    tests = [f'len("{d.name}") > 0' for d in taxonomy.dimensions if d.role == role]
+    return f"({' OR '.join(tests)})" if tests else None
 
 
 def doubts(
@@ -146,7 +147,9 @@ def doubts(
 ) -> Iterator[Doubt]:
     """The captions to look at (or ``every`` one), by reason, in an order that depends on keyed ids alone."""
     finding, site = _filled(taxonomy, "finding"), _filled(taxonomy, "site")
-    sql = _CHOSEN.format(finding=finding, site=site, every="true" if every else "false")
+    if site is None:  # a taxonomy without places has no finding that lacks one
+        finding = None
+    sql = _CHOSEN.format(finding=finding or "false", site=site or "false", every="true" if every else "false")
     cursor = connection.execute(sql)
     while chunk := cursor.fetchmany(_CHUNK):
         for caption_id, target_id, scope, why, text, labels in chunk:

@@ -19,8 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from usds.schemas.dataset import Dataset
 from usds.schemas.errors import ContentError
+from usds.schemas.state import State, state_folder
 
-__all__ = ["Leak", "SplitReport", "SplitSettings", "find_leaks", "split_dataset"]
+__all__ = ["Leak", "SplitReport", "SplitSettings", "find_leaks", "split_dataset", "split_key"]
 
 SIDES: Final = ("train", "valid", "test")
 UNLABELLED: Final = ""
@@ -78,6 +79,22 @@ class _Cluster:
     rank: str = ""
 
 
+def split_key(dataset: Dataset) -> bytes:
+    """What breaks ties: the dataset's key, or its fingerprint for whoever was handed the dataset alone.
+
+    Subject ids are keyed themselves, so an order without the key tells nothing about who they are.
+
+    Raises
+    ------
+    ContentError
+        If the private state here is that of another key.
+    """
+    info = dataset.info
+    if not (state_folder(info.dataset_id) / "key").is_file():
+        return info.key_fingerprint.encode()
+    return State.open(info.dataset_id, info.key_fingerprint).key
+
+
 def split_dataset(
     dataset: Dataset,
     key: bytes,
@@ -92,7 +109,7 @@ def split_dataset(
     ----------
     dataset : Dataset
     key : bytes
-        The dataset's key: breaks ties in an order nobody can choose.
+        Of :func:`split_key`: breaks ties in an order nobody can choose.
     settings : SplitSettings, optional
     name : str
         Name of the split; what it holds already stays.

@@ -119,7 +119,7 @@ def collect_stats(dataset: Dataset, *, set_name: str | None = None, split: str =
     if not chosen:
         missing.append("no labels yet: run `usds annotate`")
     if split not in dataset.split_names():
-        missing.append(f"no split {split!r} yet: run `usds split`" + _named(split))
+        missing.append(f"no split {split!r} yet: run `usds split{_named(split)}`")
     with dataset.connect(set_name) as connection:
         totals = _totals(connection)
         if not totals["frames"]:

@@ -167,13 +167,14 @@ def dataset_taxonomy(dataset: Dataset, set_name: str | None = None) -> Taxonomy:
     Raises
     ------
     UsageError
-        If the dataset is not annotated.
+        If the dataset is not annotated, or has no such set.
     """
     from usds.taxonomy.udt import load_taxonomy
 
     name = set_name or dataset.annotations.current()
     if name is None:
         raise UsageError(f"{dataset.root} has no labels: run `usds annotate` first")
+    dataset.annotations.read(name)
     return load_taxonomy(dataset.annotations.taxonomy_path(name))
 
 

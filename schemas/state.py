@@ -126,7 +126,8 @@ class State:
         if not (folder / "key").is_file():
             raise ContentError(
                 f"the key of this dataset is missing: {folder / 'key'} does not exist. Restore the private "
-                f"state, or point {ENVIRONMENT} at the folder that holds it; without it nothing can be added"
+                f"state, or point {ENVIRONMENT} at the folder that holds it; without it nothing can be "
+                "added, located or withdrawn"
             )
         key = read_key_file(folder / "key")
         if fingerprint(key) != key_fingerprint:

@@ -56,6 +56,7 @@ def test_a_file_without_the_section_changes_nothing(config):
         ("ingest:\n  imageformat: png", r"unknown setting 'imageformat'; did you mean 'image_format'\?"),
         ("deid:\n  qualty: 3", r"unknown setting 'deid.qualty'; did you mean 'quality'\?"),
         ("zzz: 3", r"unknown setting 'zzz'; known are workers, image_format, deid"),
+        ("workers: 3.5", r"setting 'workers': Input should be a valid integer.* \(got 3\.5\)"),
         ("workers: many", "setting 'workers': Input should be a valid integer"),
         ("ingest: {}\nstast: {}", r"no command 'stast' has settings; did you mean 'stats'\?"),
         ("a: [1\nb: 2", r"usds.yaml, line 2: not YAML"),

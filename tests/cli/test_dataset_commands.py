@@ -1,6 +1,7 @@
 """split, stats, sql, show and doctor as typed."""
 
 import json
+import re
 
 import pytest
 
@@ -56,17 +57,37 @@ def test_split_settings_come_from_file_and_options(usds, labelled, tmp_path):
     result = usds("split", "--dataset", labelled.root, "--config", config)
     assert result.exit_code == 2
     assert "unknown setting 'trian'; did you mean 'train'?" in result.stderr
-    assert usds("split", "--dataset", labelled.root, "--train", "0.5").exit_code == 2
+    result = usds("split", "--dataset", labelled.root, "--train", "0.5")
+    assert result.exit_code == 2
+    assert result.stderr == "error: settings: train, valid and test must add up to 1\n"
 
 
-def test_split_without_the_key_is_refused(usds, labelled, private_state_home):
+def test_whoever_was_handed_the_dataset_without_its_key_splits_it_too(usds, labelled, private_state_home):
     key = private_state_home / labelled.info.dataset_id / "key"
     key.unlink()
-    result = usds("split", "--dataset", labelled.root)
-    assert result.exit_code == 1
-    assert "the key of this dataset is missing" in result.stderr
+    ok(usds("split", "--dataset", labelled.root))
+    first = labelled.splits().to_pylist()
+    assert {row["split"] for row in first} == {"train", "valid", "test"}
+    (labelled.root / "splits" / "default.parquet").unlink()
+    ok(usds("split", "--dataset", labelled.root))
+    assert labelled.splits().to_pylist() == first
+    assert "the key of this dataset is missing" in usds("locate", "x", "--dataset", labelled.root).stderr
+
+
+def test_split_with_the_key_of_another_dataset_is_refused(usds, labelled, private_state_home):
+    (private_state_home / labelled.info.dataset_id / "key").unlink()
     State.create(labelled.info.dataset_id)
     assert "ids of another key would not match" in usds("split", "--dataset", labelled.root).stderr
+
+
+def test_stats_name_the_command_that_makes_the_split_asked_for(usds, labelled):
+    result = ok(usds("stats", "--dataset", labelled.root, "--split", "wide"))
+    assert "no split 'wide' yet: run `usds split --name wide`\n" in result.stderr
+
+
+def test_stats_print_redacted_shares_as_percent(usds, labelled):
+    stdout = ok(usds("stats", "--dataset", labelled.root)).stdout
+    assert re.search(r"largest redacted fraction +\d+\.\d\d%", stdout)
 
 
 @pytest.mark.parametrize("command", [["stats"], ["split"], ["annotate"], ["sql", "SELECT 1"], ["show", "f"]])

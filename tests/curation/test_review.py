@@ -67,6 +67,28 @@ def test_the_table_holds_what_needs_a_look_and_why(dataset, tmp_path):
     assert report.reasons["conflict"] == 2
 
 
+def test_a_taxonomy_without_sites_has_no_homeless_findings(make_dataset, rows, tmp_path):
+    text = """
+id: texture
+version: "1"
+title: Texture
+dimensions:
+  - name: state
+    title: State
+    role: finding
+    labels: [{name: mass}, {name: cyst}]
+"""
+    (tmp_path / "t.yaml").write_text(text)
+    caption = rows.caption("f", "Ultrasound of the liver shows a round mass.")
+    dataset = make_dataset(
+        tasks={"t1": ([rows.frame(frame_id="f", study_id="st", subject_id="s")], [caption])}
+    )
+    annotate_dataset(dataset, load_taxonomy(tmp_path / "t.yaml"))
+    with dataset.connect() as connection:
+        assert connection.execute("SELECT state FROM annotations").fetchall() == [(["mass"],)]
+    assert "finding without organ" not in write_review(dataset, tmp_path / "r.csv").reasons
+
+
 def test_a_caption_cannot_run_as_a_formula(dataset, tmp_path):
     write_review(dataset, tmp_path / "r.csv")
     assert row_of(read(tmp_path / "r.csv"), "round mass")["text"].startswith("'=")

@@ -69,3 +69,9 @@ def test_a_dataset_without_labels_names_the_command(tmp_path: Path) -> None:
     )
     with pytest.raises(UsageError, match="has no labels: run `usds annotate` first"):
         dataset_taxonomy(dataset)
+
+
+def test_an_unknown_label_set_is_named_with_those_there_are(tmp_path: Path) -> None:
+    dataset = make_dataset(tmp_path / "dataset", specs(3, 1))
+    with pytest.raises(UsageError, match=r"no annotation set 'nope' \(there are: udt-"):
+        dataset_taxonomy(dataset, "nope")
