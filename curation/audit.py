@@ -59,8 +59,12 @@ class AuditReport:
         Any of them makes the audit fail.
     cohorts : list of Cohort
         Small combinations: a risk to weigh before sharing, not a leak; they do not fail the audit.
-    images, strings, files, identifiers : int
-        How much was read, and with how many identifiers it was compared.
+    images, strings, files : int
+        How much was read.
+    known : dict
+        With how many identifiers it was compared, by class; empty when nobody was known.
+    about : dict
+        Of the dataset: its id, what made it, with which settings and key.
     reader : str
         What read the images.
     independent : bool
@@ -74,7 +78,8 @@ class AuditReport:
     images: int = 0
     strings: int = 0
     files: int = 0
-    identifiers: int = 0
+    known: dict[str, int] = field(default_factory=dict[str, int])
+    about: dict[str, str] = field(default_factory=dict[str, str])
     reader: str = "none"
     independent: bool = False
     digest: str = ""
@@ -84,6 +89,11 @@ class AuditReport:
     def passed(self) -> bool:
         """Whether nothing was found by an independent reader."""
         return self.independent and not self.findings
+
+    @property
+    def identifiers(self) -> int:
+        """With how many identifiers everything was compared."""
+        return sum(self.known.values())
 
     def counts(self) -> dict[str, int]:
         """Findings by class."""
@@ -140,7 +150,11 @@ def audit(
     """
     report = AuditReport(digest=manifests_digest(dataset))
     matchers = Matchers(index)
-    report.identifiers = matchers.identifiers
+    report.about = {
+        name: _hidden(str(getattr(dataset.info, name)), matchers.people)
+        for name in ("dataset_id", "tool", "detector", "settings_hash", "key_fingerprint")
+    }
+    report.known = matchers.known
     report.files, problems = check_files(dataset, matchers.people)
     text = TextAuditor(dataset, matchers, state.withdrawn() if state else frozenset())
     documents = DocumentAuditor(dataset, matchers.everybody, matchers.people)
@@ -190,10 +204,11 @@ def _cohorts(dataset: Dataset, people: Matcher | None) -> list[Cohort]:
     }
     join = "LEFT JOIN annotations a USING (frame_id)" if current else ""
     rows = connection.execute(_COHORTS.format(join=join, limit=SMALL_COHORT, **columns)).fetchall()
-    return [
-        Cohort(*(_hidden(fact or "", people) for fact in facts), subjects)
-        for *facts, subjects in rows[:_COHORT_LIMIT]
-    ]
+    cohorts: list[Cohort] = []
+    for *facts, subjects in rows[:_COHORT_LIMIT]:
+        sex, age, vendor, organ, diagnosis = (_hidden(fact or "", people) for fact in facts)
+        cohorts.append(Cohort(sex, age, vendor, organ, diagnosis, subjects))
+    return cohorts
 
 
 def _hidden(fact: str, people: Matcher | None) -> str:

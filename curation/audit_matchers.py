@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from functools import cached_property
 from threading import Lock
 from typing import Final
@@ -11,7 +11,7 @@ from usds.curation.deid.harvest import IdentifierIndex, Matcher
 
 __all__ = ["Matchers"]
 
-_KEPT: Final = 256
+_KEPT: Final = 64
 
 
 class Matchers:
@@ -29,9 +29,9 @@ class Matchers:
         self._lock = Lock()
 
     @cached_property
-    def identifiers(self) -> int:
-        """How many there are to compare with."""
-        return sum(1 for _ in self._index.identifiers()) if self._index else 0
+    def known(self) -> dict[str, int]:
+        """How many identifiers there are to compare with, by class."""
+        return dict(Counter(one.klass for one in self._index.identifiers())) if self._index else {}
 
     @cached_property
     def everybody(self) -> Matcher | None:

@@ -58,6 +58,12 @@ def write_report(dataset: Dataset, stats: Stats, path: Path) -> None:
         partial.write_text(text, "utf-8")
 
 
+_FOOTER: Final = (
+    "<p>Counts of 1 to 4 are printed as &lt;5; * stands for a count that would give one of them away by "
+    "subtraction. All pictures were de-identified and verified before they were written to the dataset.</p>"
+)
+
+
 def report_html(dataset: Dataset, stats: Stats) -> str:
     """The report as one HTML document without any reference to the outside."""
     template = Template(resources.files("usds.curation").joinpath("report.html").read_text("utf-8"))
@@ -70,6 +76,7 @@ def report_html(dataset: Dataset, stats: Stats) -> str:
         ),
         tiles="\n".join(_tile(stats.totals[key], name) for key, name in _TILES),
         sections="\n".join(_sections(dataset, stats)),
+        footer=_FOOTER,
     )
 
 
