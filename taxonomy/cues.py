@@ -232,7 +232,7 @@ class Cues(LookBack):
     def on_generic(self, index: int, hit: Hit) -> None:
         """ "An abscess can mimic a tumour" is about no image; "the cyst can mimic" is about this."""
         start = self.sentence_starts[-1]
-        subject = self.mentions[self.subject :]
+        subject = self.behind()
         if subject and (subject[0].first == start or self.tokens.words[start] in ("a", "an")):
             for mention in subject:
                 mention.assertion = "other"
@@ -265,7 +265,7 @@ class Cues(LookBack):
     def on_versus(self, index: int, hit: Hit) -> None:
         following, reach = hit.first, SHORT
         doubted: set[str] = set()
-        for mention in reversed(self.mentions[self.subject :]):
+        for mention in reversed(self.behind()):
             if following - mention.last > reach:
                 break
             label = mention.item.label if mention.item is not None else ""

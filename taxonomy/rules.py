@@ -235,11 +235,13 @@ class RuleBook:
         if any(f.assertion == "present" and (f.region or f.column in sites | finding) for f in facts):
             return facts
         starts = [f.mention.first for f in facts if f.assertion == "uncertain" and f.column in finding]
-        beside = any(0 <= start - f.mention.last <= _NEXT for f in doubted for start in starts)
+        near = {f.mention.last + gap for f in doubted for gap in range(_NEXT + 1)}
+        beside = not near.isdisjoint(starts)
         implied = doubted[0].method == "implied"
         if implied == bool(starts) or (starts and not beside):
             return facts  # but "equivocal for appendicitis" is about the appendix
-        return [f._replace(assertion="present") if f in doubted else f for f in facts]
+        chosen = {id(f) for f in doubted}
+        return [f._replace(assertion="present") if id(f) in chosen else f for f in facts]
 
     def _seen_descriptors(self, facts: list[Fact]) -> list[Fact]:
         """ "Cystic lesion, possibly a cystic neoplasm": what was seen is in no doubt for being said again."""

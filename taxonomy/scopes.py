@@ -22,6 +22,7 @@ _ABBREVIATED = frozenset(
 _ORIGINS = frozenset(["arising", "originating", "origin", "coming", "derived", "be", "located", "lie"])
 _JOINS = frozenset(["or", "and", "/", ",", "versus", "vs", "&", "+"])
 LABELS = 4  # mentions that one phrase may give
+_REACH = 100  # mentions that a look back covers: more than any clause has, yet a bound for a text without end
 _ELSEWHERE = ("metasta", "secondar")  # "metastases from breast carcinoma": another place
 
 
@@ -244,6 +245,10 @@ class Scopes:
     def since_label(self, hit: Hit) -> bool:
         """Whether a label ends right before `hit`."""
         return bool(self.mentions) and self.mentions[-1].last == hit.first
+
+    def behind(self) -> list[Mention]:
+        """What a cue looks back at and leaves for the next to look at."""
+        return self.mentions[max(self.subject, len(self.mentions) - _REACH) :]
 
     def since(self, cue: Hit) -> bool:
         return bool(self.mentions) and self.mentions[-1].first >= cue.last

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from usds.taxonomy.assertion import Sweep
 from usds.taxonomy.context import Context
 from usds.taxonomy.extract import Extractor, explain
 from usds.taxonomy.normalise import normalise, tokenise
@@ -229,3 +230,26 @@ def test_a_taxonomy_without_pediatrics_works():
         ]
     mine = Extractor(build_taxonomy(parse_source(yaml.safe_dump(data, sort_keys=False), "mine.yaml")))
     assert mine.extract("Liver cyst in a 3-year-old girl.").present["organ"] == ("Liver",)
+
+
+@pytest.mark.parametrize("text", ["cyst versus ", "an abscess can mimic "])
+def test_a_look_back_is_bounded_in_a_text_without_an_end(extractor, monkeypatch, text):
+    seen = 0
+    behind = Sweep.behind
+
+    def count(sweep):
+        nonlocal seen
+        found = behind(sweep)
+        seen += len(found)
+        return found
+
+    monkeypatch.setattr(Sweep, "behind", count)
+    extractor.extract(text * 1000)
+    assert 1000 < seen < 200_000, "mentions looked at; half a million where every cue looks at all before it"
+
+
+def test_one_doubt_repeated_without_end_is_read(extractor):
+    """A million characters in about a second; comparing every doubted site with every finding takes hours."""
+    found = extractor.extract("suggest liver cyst, " * 50_000)
+    assert found.present == {"body_system": ("Abdomen and retroperitoneum",), "organ": ("Liver",)}
+    assert found.uncertain == {"diagnosis": ("cyst",)}
