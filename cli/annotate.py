@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
+import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
+_STANDARD = Path("-")  # standard input, standard output
 _TOLD = 1 << 16  # bytes between two steps of the bar
 _LARGE = 1 << 23  # bytes of a file below which worker processes cost more than they save
 _STYLES = {
@@ -61,9 +64,11 @@ def annotate(
         str | None, typer.Option("--set", help="Name of the label set.  [default: taxonomy id and hash]")
     ] = None,
     source: Annotated[
-        Path | None, typer.Option("--input", help="Label the lines {id, text} of this JSONL file.")
+        Path | None, typer.Option("--input", help="Label the lines {id, text} of this JSONL file (-: stdin).")
     ] = None,
-    target: Annotated[Path | None, typer.Option("--output", help="Labels of --input, as JSONL.")] = None,
+    target: Annotated[
+        Path | None, typer.Option("--output", help="Labels of --input, as JSONL (-: stdout).")
+    ] = None,
     evaluate: Annotated[
         Path | None, typer.Option("--evaluate", help="Compare with a gold JSONL file: P, R, F1, errors.")
     ] = None,
@@ -228,14 +233,17 @@ def _file(
     """Label a JSONL file; lines that cannot be read are named on stderr, and make the exit code 3."""
     from usds.taxonomy.lines import LineError
 
-    if not source.is_file():
-        raise UsageError(f"no file {source}: name a JSONL file with --input")
-    size = source.stat().st_size
+    if source != _STANDARD and not source.is_file():
+        raise UsageError(f"no file {source}: name a JSONL file with --input, or - for standard input")
+    if target == _STANDARD and output.json:
+        raise UsageError("--output - writes the labels to standard output: leave out --json")
+    size = source.stat().st_size if source != _STANDARD else 0
     if not workers:
         workers = (os.cpu_count() or 1) if size >= _LARGE else 1
     done = bad = 0
-    with source.open("rb") as lines, _sink(target, dry_run=dry_run) as sink:
-        with progress("annotating", total=size) as bar:
+    opened = source.open("rb") if source != _STANDARD else nullcontext(sys.stdin.buffer)
+    with opened as lines, _sink(target, dry_run=dry_run) as sink:
+        with progress("annotating", total=size or None) as bar:
             for result in _labels(taxonomy, _counted(lines, bar.advance), workers):
                 if isinstance(result, LineError):
                     bad += 1
@@ -246,7 +254,8 @@ def _file(
         sink.flush()
     output.data({"input": str(source), "output": str(target), "labelled": done, "bad_lines": bad})
     what = "would be labelled" if dry_run else "labelled"
-    output.show(f"{target}: {done:,} captions {what}" + (f", {bad:,} bad lines" if bad else ""))
+    tell = output.show if target != _STANDARD else output.note
+    tell(f"{target}: {done:,} captions {what}" + (f", {bad:,} bad lines" if bad else ""))
     if bad:
         raise typer.Exit(PARTIAL)
 
@@ -259,6 +268,13 @@ def _sink(target: Path, *, dry_run: bool) -> Generator[TextIO]:
     if dry_run:
         with open(os.devnull, "w", encoding="utf-8") as nowhere:
             yield nowhere
+        return
+    if target == _STANDARD:
+        sink = io.TextIOWrapper(sys.stdout.buffer, encoding="utf-8")
+        try:
+            yield sink
+        finally:
+            sink.detach()
         return
     with atomic_path(target) as partial, partial.open("w", encoding="utf-8") as sink:
         yield sink

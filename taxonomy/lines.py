@@ -79,7 +79,7 @@ def annotate_lines(
 def _read(line: str | bytes, number: int) -> tuple[object, str] | LineError:
     try:
         text = line.removeprefix(b"\xef\xbb\xbf").decode("utf-8") if isinstance(line, bytes) else line
-        record: object = json.loads(text)
+        record: object = json.loads(text, parse_constant=_no_number)
     except UnicodeDecodeError as error:
         return LineError(number, f"not UTF-8 text (byte {error.start})")
     except json.JSONDecodeError as error:
@@ -89,6 +89,11 @@ def _read(line: str | bytes, number: int) -> tuple[object, str] | LineError:
     except ValueError:
         return LineError(number, "not usable JSON: a number with too many digits")
     return _fields(record, number)
+
+
+def _no_number(name: str) -> None:
+    """Refuse NaN and Infinity, which Python reads and writes but JSON does not have."""
+    raise json.JSONDecodeError(f"{name} is no number in JSON", "", 0)
 
 
 def _fields(record: object, number: int) -> tuple[object, str] | LineError:

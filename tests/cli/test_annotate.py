@@ -1,6 +1,8 @@
 """`usds annotate` and `usds taxonomy` as typed."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -103,12 +105,27 @@ def test_bad_lines_are_named_by_number_and_the_rest_is_labelled(usds):
     assert [json.loads(line)["id"] for line in Path("out.jsonl").read_text("utf-8").splitlines()] == [1, 3]
 
 
+def test_labels_pass_through_a_pipe():
+    lines = '{"id": "ä", "text": "Liver cyst."}\n{"id": NaN, "text": "Liver cyst."}\n'.encode()
+    command = [sys.executable, "-m", "usds.cli.main", "annotate", "--input", "-", "--output", "-"]
+    result = subprocess.run(command, input=lines, capture_output=True, check=False)
+    assert result.returncode == 3
+    (line,) = result.stdout.decode("utf-8").splitlines()
+    assert json.loads(line)["id"] == "ä"
+    assert json.loads(line)["expected"]["organ"] == ["Liver"]
+    assert result.stderr.decode().splitlines() == [
+        "-, line 2: not JSON: NaN is no number in JSON (column 1)",
+        "-: 1 captions labelled, 1 bad lines",
+    ]
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
         (["--input", "in.jsonl"], "--input and --output belong together"),
         (["--output", "out.jsonl"], "--input and --output belong together"),
         (["--input", "none.jsonl", "--output", "o"], "no file none.jsonl"),
+        (["--input", "-", "--output", "-", "--json"], "leave out --json"),
         (["--evaluate", "none.jsonl"], "no file none.jsonl"),
         (["--explain", "x", "--review", "r.csv"], "--explain and --review exclude each other"),
     ],
