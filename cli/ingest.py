@@ -160,7 +160,7 @@ def _show(output: console.Output, report: IngestReport) -> None:
 
     from rich.table import Table
 
-    from usds.curation.outcomes import outcome_of
+    from usds.curation.outcomes import HARMLESS, outcome_of
 
     output.data({**asdict(report), "exit_code": report.exit_code})
     if report.done == 0:
@@ -174,9 +174,14 @@ def _show(output: console.Output, report: IngestReport) -> None:
         f" ({report.near_duplicates} near duplicates)"
     )
     if report.withheld_captions:
-        output.show(f"{report.withheld_captions} captions were withheld: they stay in the private state")
+        output.show(f"captions withheld: {report.withheld_captions}; they stay in the private state")
     if report.refused:
-        query = "SELECT source_key, reason FROM sources WHERE outcome IN ('rejected', 'quarantined')"
-        output.show(f'{report.refused} files were refused: usds sql "{query}", then usds locate KEY')
+        query = (
+            "SELECT source_key, reason FROM sources WHERE outcome IN ('rejected', 'quarantined') "
+            f"AND reason NOT IN {tuple(sorted(HARMLESS))}"
+        )
+        output.show(
+            f'files refused: {report.refused}; usds sql "{query}" lists them, usds locate KEY names each'
+        )
     for warning in report.warnings:
         output.note(f"warning: {warning}")

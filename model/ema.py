@@ -34,8 +34,7 @@ class EMA:
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         current = dict(model.named_parameters())
-        averages = list(self.average.values())
-        for average, name in zip(averages, self.average, strict=True):
+        for name, average in self.average.items():
             average.lerp_(current[name].detach().float(), 1 - decay)
 
     @contextmanager

@@ -158,8 +158,7 @@ def _tell(
         )
     if empty:
         note(
-            f"no training record has a label of {', '.join(empty)}: these dimensions are neither learned "
-            "nor compared"
+            f"no training record has a label of {', '.join(empty)}: neither learned nor compared"
         )
     if not len(valid):
         note("the split has no validation side: the last checkpoint is taken instead of the best")

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from usds.model.evaluate.plots import Example, plot_accuracy, plot_confusion, plot_examples, write_page
+from usds.model.evaluate.attributes import AttributeResult
+from usds.model.evaluate.page import Picture, write_page
+from usds.model.evaluate.plots import Example, plot_accuracy, plot_confusion, plot_examples
 from usds.model.evaluate.run import Evaluation
 from usds.model.evaluate.tables import attribute_rows, probe_rows, retrieval_rows
 from usds.schemas.files import write_json
@@ -18,12 +20,6 @@ def write_pictures(evaluation: Evaluation, folder: Path, *, examples: int = 4, s
     """Write evaluation.json, the PNG files and index.html; return the page's path."""
     report = evaluation.report
     write_json(folder / "evaluation.json", report)
-    drawn = [plot_accuracy(evaluation.attributes, folder / "accuracy.png")]
-    chosen = retrieval_examples(evaluation, examples, shown)
-    drawn.append(plot_examples(chosen, folder / "retrieval.png"))
-    for result in evaluation.attributes:
-        if result.n:
-            drawn.append(plot_confusion(result, folder / f"confusion-{result.dimension}.png"))
     tables = [
         ("Verdict", [["what the figures say"], *[[sentence] for sentence in report["verdict"]]]),
         ("Zero-shot attributes", attribute_rows(evaluation.attributes)),
@@ -43,8 +39,33 @@ def write_pictures(evaluation: Evaluation, folder: Path, *, examples: int = 4, s
         tables.insert(3, ("Probes on frozen image vectors", probe_rows(report)))
     title = f"{report['run']}: {report['side']} side, {report['n']} frames of {report['cases']} cases"
     page = folder / "index.html"
-    write_page(title, tables, [path for path in drawn if path is not None], page)
+    write_page(
+        title, tables, _draw(evaluation, folder, retrieval_examples(evaluation, examples, shown)), page
+    )
     return page
+
+
+def _draw(evaluation: Evaluation, folder: Path, examples: list[Example]) -> list[Picture]:
+    """Draw what can be drawn; a picture without data is left out."""
+    judged = [result for result in evaluation.attributes if result.n]
+    drawn = [
+        (plot_accuracy(evaluation.attributes, folder / "accuracy.png"), "Zero-shot accuracy",
+         "accuracy of each dimension with its interval, beside the majority label: the figures of the table"),
+        (plot_examples(examples, folder / "retrieval.png"), "Frames found by text",
+         "the frames nearest to some captions; a green frame marks the caption's own picture"),
+        *((plot_confusion(result, folder / f"confusion-{result.dimension}.png"),
+           f"Confusion, {result.dimension.replace('_', ' ')}", _confusion_in_words(result))
+          for result in judged),
+    ]  # fmt: skip
+    return [Picture(path, heading, shows) for path, heading, shows in drawn if path is not None]
+
+
+def _confusion_in_words(result: AttributeResult) -> str:
+    rows = [
+        (label, counts) for label, counts in zip(result.labels, result.confusion, strict=True) if counts.sum()
+    ]
+    most = "; ".join(f"{label} mostly as {result.labels[int(counts.argmax())]}" for label, counts in rows[:5])
+    return f"share of each gold label by predicted label: {most}"
 
 
 def retrieval_examples(evaluation: Evaluation, n: int, shown: int) -> list[Example]:

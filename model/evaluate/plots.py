@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import html
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +15,7 @@ from matplotlib.figure import Figure
 from usds.model.evaluate.attributes import AttributeResult
 from usds.schemas.files import atomic_path
 
-__all__ = ["Example", "plot_accuracy", "plot_confusion", "plot_examples", "write_page"]
+__all__ = ["Example", "plot_accuracy", "plot_confusion", "plot_examples"]
 
 _MOST_LABELS = 30
 _MOST_COUNTED = 15  # labels up to which the cells of a confusion matrix hold their counts
@@ -146,30 +144,3 @@ def plot_examples(examples: Sequence[Example], path: Path) -> Path | None:
                     linewidth=3 if example.hits[place] else 1,
                 )
     return _save(figure, path)
-
-
-def write_page(
-    title: str, tables: Sequence[tuple[str, Sequence[Sequence[str]]]], pictures: Sequence[Path], path: Path
-) -> None:
-    """One HTML file with tables and pictures inside; it needs nothing beside it."""
-    parts = [f"<h1>{html.escape(title)}</h1>"]
-    for name, rows in tables:
-        cells = "".join(
-            "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row) + "</tr>"
-            for tag, row in zip(["th", *["td"] * len(rows)], rows, strict=False)
-        )
-        parts.append(f"<h2>{html.escape(name)}</h2><table>{cells}</table>")
-    for picture in pictures:
-        data = base64.b64encode(picture.read_bytes()).decode()
-        parts.append(f'<p><img alt="{html.escape(picture.stem)}" src="data:image/png;base64,{data}"></p>')
-    style = (
-        "body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}"
-        "table{border-collapse:collapse;font-variant-numeric:tabular-nums}td,th{padding:.2rem .7rem;"
-        "border-bottom:1px solid #ddd;text-align:left}img{max-width:100%}"
-    )
-    page = (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f"<style>{style}</style>{''.join(parts)}</html>"
-    )
-    with atomic_path(path) as partial:
-        partial.write_text(page, "utf-8")

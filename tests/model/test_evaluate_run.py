@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -67,6 +69,24 @@ def test_a_report_holds_every_part(run: Run, again: Dataset, tmp_path: Path) -> 
     header, *rows = retrieval_rows(report)
     assert all(row[header.index("gallery")] for row in rows)
     assert attribute_rows(result.attributes)[-1][3] == "no record carries it"
+
+
+def test_a_browser_shows_the_page_on_a_phone_in_the_dark(
+    run: Run, again: Dataset, tmp_path: Path, browser: Any
+) -> None:
+    path = write_pictures(evaluate(run, again, QUICK), tmp_path / "evaluation")
+    page = browser.new_page(viewport={"width": 380, "height": 800}, color_scheme="dark")
+    page.goto(path.as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= 380
+    style = "getComputedStyle(document.documentElement)"
+    text = [int(n) for n in re.findall(r"\d+", page.evaluate(f"{style}.color"))]
+    ground = [int(n) for n in re.findall(r"\d+", page.evaluate(f"{style}.backgroundColor"))]
+    assert min(text[:3]) > 200
+    assert max(ground[:3]) < 60
+    named = page.locator("figure").evaluate_all("all => all.map(f => [f.innerText, f.firstChild.alt])")
+    assert ["Confusion, echogenicity", "share of each gold label by predicted label"] in [
+        [caption.strip(), alt.split(":")[0]] for caption, alt in named
+    ]
 
 
 def test_subjects_on_both_sides_are_refused(run: Run, again: Dataset) -> None:
