@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,8 +56,12 @@ def audit(
     state = _state(opened, required=show)
     index = _harvest(raw) if raw else _index(state, output)
     total = sum(manifest.files["images"].rows for manifest in opened.manifests().values())
-    with opened.lock(command_line()), progress("reading images", total) as bar:
-        report = run(opened, index, state=state, show=show, advance=bar.advance)
+    writable = os.access(opened.root, os.W_OK)
+    if not writable:
+        output.note("note: the dataset cannot be written here: its audit.json stays as it is")
+    held = opened.lock(command_line()) if writable else nullcontext()
+    with held, progress("reading images", total) as bar:
+        report = run(opened, index, state=state, show=show, note=writable, advance=bar.advance)
     output.data(report.to_json())
     _render(report, output)
     if html is not None:

@@ -127,6 +127,7 @@ def audit(
     *,
     state: State | None = None,
     show: bool = False,
+    note: bool = True,
     advance: Callable[[int], None] = lambda _: None,
 ) -> AuditReport:
     """Audit a dataset.
@@ -138,6 +139,8 @@ def audit(
         Harvested identifiers; None searches for patterns alone.
     state : State, optional
         The private state: it knows which subjects withdrew.
+    note : bool
+        Write ``audit.json`` into the dataset; without it nothing of the dataset changes.
     show : bool
         Keep pictures in doubt in the private state, for a person who asks to see them.
     advance : callable
@@ -146,7 +149,7 @@ def audit(
     Returns
     -------
     AuditReport
-        Also written, as counts, to ``audit.json`` of the dataset.
+        Also written, as counts, to ``audit.json`` of the dataset, if wanted.
     """
     report = AuditReport(digest=manifests_digest(dataset))
     matchers = Matchers(index)
@@ -169,7 +172,8 @@ def audit(
         report.cohorts = _cohorts(dataset, matchers.people)
     if state is not None and show:
         _keep_pictures(dataset, state, report.image_findings)
-    write_json(dataset.root / AUDIT_FILE, report.summary())
+    if note:
+        write_json(dataset.root / AUDIT_FILE, report.summary())
     return report
 
 

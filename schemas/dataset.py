@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import secrets
 from base64 import b32encode
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -34,6 +35,7 @@ __all__ = ["Dataset", "DatasetInfo", "DatasetLocked", "exclusive", "is_dataset"]
 INFO: Final = "dataset.json"
 CROISSANT: Final = "croissant.json"
 LOCK: Final = ".lock"
+_COMMAND: Final = re.compile(r"usds(?: [a-z]+)?(?= |$)")
 
 
 class DatasetLocked(ContentError):
@@ -84,7 +86,8 @@ def exclusive(root: Path, command: str) -> Generator[None]:
         raise UsageError(f"{root} cannot be written ({error.strerror}): name another --dataset") from error
     try:
         # What was typed behind the command can name a folder after a patient; a killed process leaves it.
-        shown = " ".join(command.split()[:2])
+        named = _COMMAND.match(command)
+        shown = named.group() if named else "usds"
         path.write_text(json.dumps({"command": shown, "pid": os.getpid()}), "utf-8")
         yield
     finally:
