@@ -196,8 +196,9 @@ def test_a_person_corrects_a_caption_in_the_browser(browser, server, dataset):
     with page.expect_response("**/caption/c-homeless"):
         page.click("nav li:has-text('Ultrasound shows a well-defined')")
     page.wait_for_selector("#text:has-text('well-defined oval') mark:has-text('nodule')")
-    page.wait_for_load_state("networkidle")
-    assert page.locator(".frames img").evaluate_all("all => all.map(i => i.naturalWidth > 0)") == [True]
+    # `decode` waits for the picture; the network may have been idle before the picture was asked for.
+    shown = "all => Promise.all(all.map(i => i.decode().then(() => i.naturalWidth > 0)))"
+    assert page.locator(".frames img").evaluate_all(shown) == [True]
     organ = page.locator("input[aria-label='Add to organ']")
     organ.fill("livre")
     organ.press("Tab")

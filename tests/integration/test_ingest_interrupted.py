@@ -38,8 +38,8 @@ def wait_for_staged(state_home: Path, process: subprocess.Popen[str], count: int
 
 def end(process: subprocess.Popen[str]) -> None:
     """Wait for a process and for the workers it left."""
-    process.communicate(timeout=60)
-    deadline = time.monotonic() + 30
+    process.communicate(timeout=120)
+    deadline = time.monotonic() + 120
     while any(
         str(process.pid) in " ".join(p.info["cmdline"] or ()) for p in psutil.process_iter(["cmdline"])
     ):
@@ -91,11 +91,11 @@ def test_an_interrupt_exits_130_and_leaves_no_process(
     wait_for_staged(private_state_home, process, 1)
     children = psutil.Process(process.pid).children(recursive=True)
     os.kill(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "interrupted: run the same command again to go on" in err
     assert "Traceback" not in err
-    _, alive = psutil.wait_procs(children, timeout=15)
+    _, alive = psutil.wait_procs(children, timeout=120)
     assert alive == []
     usds("ingest", small_export, "--dataset", "d")
     assert len(content(tmp_path / "d")) == 6
