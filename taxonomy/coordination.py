@@ -15,6 +15,7 @@ _LIST_ENDS = frozenset(
 _NO_ALTERNATIVE = frozenset(
     ["without", "more", "less", "not", "so", "other", "in", "on", "at", "with"]
 )  # "cysts or more"
+_LIST = 12  # mentions in which the thing that a list of names stands for is looked for
 _QUANTITIES = frozenset(
     ["small", "moderate", "large", "trace", "minimal", "mild", "tiny", "some", "single", "multiple", "few"]
 ) | {"several", "little", "two", "three"}
@@ -112,7 +113,7 @@ class Coordination(Scopes):
         label = last.item.label if last.item is not None else ""
         return any(
             m.item is not None and m.item.label == label and m.first != last.first
-            for m in self.mentions[self.clause :]
+            for m in self.mentions[max(self.clause, len(self.mentions) - _LIST) :]
         )
 
     def second_alternative(self, index: int, hit: Hit) -> bool:

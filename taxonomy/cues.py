@@ -28,6 +28,9 @@ class Cues(LookBack):
             if not self._answer(hit, "negated"):
                 self.on_negation_after(index, hit)
             return
+        alone = "negation_prefix" not in hit.mark.cues and self.tokens.words[hit.first - 1] != "or"
+        if self.doubt is not None and hit.first - self.doubt.last > 1 and alone:
+            self.end_doubt()  # "likely reactive, without abscess", but "possibly no flow"
         self.end_negation()
         self.negation = hit
 

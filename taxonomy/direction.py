@@ -26,7 +26,9 @@ _BEFORE = 5  # tokens from a verb to what it says of its subject: "is the most l
 _BE = frozenset(
     ["is", "are", "was", "were", "be", "been", "being", "isn", "aren", "wasn", "weren", "becomes"]
 ) | {"remains", "remain", "remained", "seems", "seem", "seemed", "appears", "appear", "appeared"}
+_DETERMINERS = frozenset(["the", "a", "an", "this", "these", "any", "no", "some", "its"])
 _STOPS = frozenset([".", ",", ";", ":", "(", ")", "!", "?", "which", "that", "and", "or"])
+_PHRASE_STOPS = _STOPS | {"in", "on", "at", "with", "by", "from", "for"}
 _EMPTY = frozenset(["there", "here"])  # "there is a suspected abscess" has no other subject
 _AFTER_SUBJECT = _BE | {"may", "might", "could", "cannot", "should", "must", "in", "within", "of", "not", "("}
 _PAUSES = frozenset([".", ",", ";", "(", ")", "!", "|", "]"])
@@ -74,8 +76,11 @@ def points_back(words: Sequence[str], hits: Sequence[Hit], index: int) -> bool:
     """Whether a word that may stand on either side is said of a subject: "is suspected"."""
     hit = hits[index]
     following = hits[index + 1] if index + 1 < len(hits) else None
-    if goes_on(words, hit):
+    verdict = "uncertain_verdict" in hit.mark.cues and words[hit.last : hit.last + 1] in (["for"], ["of"])
+    if goes_on(words, hit) and not verdict:
         return False
+    if hit.first and words[hit.first - 1] in _DETERMINERS and "uncertain_verdict" not in hit.mark.cues:
+        return False  # "was seen in the suspected clot"
     if hit.last < len(words) and words[hit.last] in _PLACES:
         return predicated(words, hit.first)
     if following is not None and following.labels and following.first - hit.last < _BEFORE:
@@ -88,7 +93,7 @@ def predicated(words: Sequence[str], at: int) -> bool:
     for i in range(at - 1, max(-1, at - 1 - _BEFORE), -1):
         if words[i] in _BE:
             return i == 0 or words[i - 1] not in _EMPTY
-        if words[i] in _STOPS:
+        if words[i] in _PHRASE_STOPS:
             return False
     return False
 

@@ -10,6 +10,7 @@ _OPENS = frozenset([";", "."])
 _STARTS = frozenset([";", ".", ")"])
 _FILLERS = frozenset(["left", "right", "the", "distal", "proximal", "common", "normal", "upper", "lower"])
 _SIGNS = frozenset([":", "=", ","])
+_ITEM = 12  # words between the numbers of a key
 _NUMBER_SIGNS = frozenset([":", "=", ")"])
 _ITEM_ENDS = frozenset([",", ";", ".", "and"])
 _ITEM_STARTS = frozenset(["and"])
@@ -81,4 +82,9 @@ def _numbered(words: list[str], at: int, last: int) -> bool:
     if at < 0 or not words[at].isdigit() or len(words[at]) > 2:
         return False
     before = words[at - 1] if at else "."
-    return (before in _ITEM_STARTS or not before.isalnum()) and "1" in words and "2" in words
+    if before not in _ITEM_STARTS and before.isalnum():
+        return False
+    number = int(words[at])
+    if number == 1:
+        return "2" in words[last : last + _ITEM]
+    return str(number - 1) in words[max(0, at - _ITEM) : at]

@@ -5,8 +5,7 @@ from __future__ import annotations
 from usds.taxonomy import direction
 from usds.taxonomy.coordination import Coordination
 from usds.taxonomy.lexicon import Hit
-from usds.taxonomy.mentions import Mention
-from usds.taxonomy.scopes import SHORT
+from usds.taxonomy.scopes import REACH, SHORT
 
 __all__ = ["ENDS", "LookBack"]
 
@@ -14,6 +13,7 @@ ENDS = frozenset([".", ",", ";", ")", "!"])
 _ANSWERS = frozenset(["no", "none", "nil", "n"])
 _ASKS = frozenset([":", "|", "=", "?"])
 _ANSWER_ENDS = frozenset([".", ",", ";", "|", "(", ")", "!", "in", "on"])
+_SITES = ("site", "system")
 _EXCLUSION = frozenset(["excluded", "ruled", "exclude", "rule"])
 _ASIDES = frozenset(
     ["which", "however", "therefore", "though", "it", "they", "this", "these", "and", "but", "also"]
@@ -63,25 +63,21 @@ class LookBack(Coordination):
         words = self.tokens.words
         whole = not _EXCLUSION.isdisjoint(words[hit.first : hit.last])
         asks = words[hit.first] == "?"  # "Calcification?"
-        for mention in self.mentions[start:stop]:
-            # "Calcification is possible": the subject itself, not an adjective of it.
-            subject = mention.last == hit.first if asks else direction.is_subject(words, mention.last, hit)
-            self._mark_after(mention, hit, assertion, whole or subject)
-
-    def _mark_after(self, mention: Mention, hit: Hit, assertion: str, descriptors: bool) -> None:
-        role = mention.item.role if mention.item is not None else "finding"
-        if assertion == "negated" and role in ("site", "system"):
-            return
-        if assertion == "uncertain" and (
-            role in ("site", "system") or (role == "descriptor" and not descriptors)
-        ):
-            return
-        if assertion == "negated" and mention.assertion == "other":
-            return
-        if assertion == "uncertain" and mention.assertion == "other":
-            return
-        mention.assertion = assertion
-        mention.cue = (hit.first, hit.last)
+        for mention in self.mentions[max(start, stop - REACH) : stop]:
+            role = mention.item.role if mention.item is not None else "finding"
+            if role in _SITES:
+                meant = assertion not in ("negated", "uncertain")  # a site is the topic
+            elif role == "descriptor" and assertion == "uncertain":
+                # "Calcification is possible": the subject itself, not an adjective of it.
+                subject = (
+                    mention.last == hit.first if asks else direction.is_subject(words, mention.last, hit)
+                )
+                meant = whole or subject
+            else:
+                meant = True
+            if meant and (mention.assertion != "other" or assertion not in ("negated", "uncertain")):
+                mention.assertion = assertion
+                mention.cue = (hit.first, hit.last)
 
     def other_subject(self, hit: Hit) -> bool:
         """Whether what is denied or doubted has no label: "a nodule, malignancy cannot be excluded"."""

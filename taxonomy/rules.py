@@ -232,7 +232,10 @@ class RuleBook:
         doubted = [f for f in facts if f.assertion == "uncertain" and f.column in sites]
         if len({f.column for f in doubted}) != 1:
             return facts
-        if any(f.assertion == "present" and (f.region or f.column in sites | finding) for f in facts):
+        first = doubted[0].mention.first
+        if any(f.assertion == "present" and (f.region or f.column in sites) for f in facts) or any(
+            f.assertion == "present" and f.column in finding and f.mention.first < first for f in facts
+        ):
             return facts
         starts = [f.mention.first for f in facts if f.assertion == "uncertain" and f.column in finding]
         near = {f.mention.last + gap for f in doubted for gap in range(_NEXT + 1)}

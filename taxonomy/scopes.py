@@ -12,17 +12,31 @@ from usds.taxonomy.lexicon import Hit
 from usds.taxonomy.mentions import Mention
 from usds.taxonomy.normalise import Tokens
 
-__all__ = ["LABELS", "SHORT", "Scopes"]
+__all__ = ["LABELS", "REACH", "SHORT", "Scopes"]
 
 SHORT = 6  # tokens that a bare "not" reaches, and that a look back spans
 _NEAR = 3  # tokens between a verb and the cue it belongs to ("is no longer seen")
 _ABBREVIATED = frozenset(
     ["fig", "figs", "dr", "prof", "approx", "vs", "al", "ca", "cf", "resp", "st", "mr", "mrs"]
 )
-_ORIGINS = frozenset(["arising", "originating", "origin", "coming", "derived", "be", "located", "lie"])
+_ORIGINS = frozenset(
+    [
+        "arises",
+        "arise",
+        "originates",
+        "arising",
+        "originating",
+        "origin",
+        "coming",
+        "derived",
+        "be",
+        "located",
+        "lie",
+    ]
+)
 _JOINS = frozenset(["or", "and", "/", ",", "versus", "vs", "&", "+"])
 LABELS = 4  # mentions that one phrase may give
-_REACH = 100  # mentions that a look back covers: more than any clause has, yet a bound for a text without end
+REACH = 100  # mentions that a look back covers: more than any clause has, yet a bound for a text without end
 _ELSEWHERE = ("metasta", "secondar")  # "metastases from breast carcinoma": another place
 
 
@@ -248,7 +262,7 @@ class Scopes:
 
     def behind(self) -> list[Mention]:
         """What a cue looks back at and leaves for the next to look at."""
-        return self.mentions[max(self.subject, len(self.mentions) - _REACH) :]
+        return self.mentions[max(self.subject, len(self.mentions) - REACH) :]
 
     def since(self, cue: Hit) -> bool:
         return bool(self.mentions) and self.mentions[-1].first >= cue.last
@@ -257,7 +271,8 @@ class Scopes:
         del index
         if self.negation is not None and (self.since(self.negation) or self.named(self.negation, hit)):
             self.suspended = True
-        if self.doubt is not None and (self.since(self.doubt) or self.named(self.doubt, hit)):
+        origin = hit.first and self.tokens.words[hit.first - 1] in _ORIGINS  # "arises from the ovary"
+        if self.doubt is not None and not origin and (self.since(self.doubt) or self.named(self.doubt, hit)):
             self.doubt_sites = False
             self.doubt_paused = not self.doubt_list
         if self.landmark is not None and self.tokens.words[hit.first] in ("in", "within", "inside"):
@@ -272,6 +287,8 @@ class Scopes:
         if self.doubt is None or not self.since(self.doubt):
             return False
         last = self.mentions[-1]
+        if self.verb_at > last.first:
+            return False  # "the cyst arises from the ovary"
         said = [m.item.role for m in self.mentions[-LABELS:] if m.first == last.first and m.item is not None]
         if "finding" not in said or last.first == hit.first:
             return False
