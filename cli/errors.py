@@ -69,8 +69,8 @@ def _command_line(error: Exception) -> int:
     context = getattr(error, "ctx", None)
     if type(error).__name__ == _ASKS_FOR_HELP:
         return 2  # the help has been printed already
-    path = context.command_path if context is not None else "usds"
-    text = cast("Any", error).format_message().rstrip(".")
+    path = context.command_path if context is not None else "usds COMMAND"
+    text = cast("Any", error).format_message().rstrip(".").replace("Value error, ", "")
     report(f"{text} (see `{path} --help`)")
     return 2
 

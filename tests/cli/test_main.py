@@ -83,6 +83,8 @@ def test_every_command_has_help_with_an_example(usds, name):
         (["zzzz"], "No such command 'zzzz' (see `usds --help`)"),
         (["--verbse"], "No such option: --verbse"),
         (["stats", "--htm", "x"], "--htm"),
+        (["annotate", "--explain"], "Option '--explain' requires an argument (see `usds COMMAND --help`)"),
+        (["taxonomy", "similarity", "--mode", "x"], "Invalid value for '--mode': 'x' is not one of 'identity'"),
         (["sql"], "Missing argument 'SELECT' (see `usds sql --help`)"),
     ],
 )
