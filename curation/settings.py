@@ -22,7 +22,7 @@ from usds.schemas.files import canonical_json
 
 __all__ = ["RULES", "IngestSettings", "RunSettings", "detector_version", "differences", "tool_version"]
 
-RULES: Final = 1
+RULES: Final = 2
 """Version of the stages themselves; raising it asks for ``--redo`` on datasets made before."""
 
 

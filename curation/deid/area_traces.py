@@ -2,7 +2,8 @@
 
 A trace is a full rectangle on a screen that shows a scan as well. One probe draws one shape, so a rectangle
 beside or below a single fan is no scan of that probe; a rectangle below a rectangle is a trace when it is the
-wider one, or when it has the straight line of a spectral baseline. A rectangle alone on the screen is a scan.
+wider one, or when it has the straight line of a spectral baseline; beside anything it is a trace when its
+columns are one line over and over, as in an M-mode. A rectangle alone on the screen is a scan.
 """
 
 from __future__ import annotations
@@ -33,6 +34,13 @@ _LINE_LEVELS, _LINE_SHARE, _LINE_CONTRAST = 8, 0.95, 25
 """A baseline: this share of a row lies within so many grey levels, and stands out by so many."""
 _AWAY = 6
 _STEP_ROWS, _MOST_ROWS = 8, 0.6
+_DRAWN_OUT, _MORE, _MOVING = 0.6, 0.2, 0.4
+"""Likeness of far columns in an M-mode, how much it exceeds that of the scan beside it, and how much stays
+without level lines."""
+_PLACES, _STRETCH, _SLACK = 24, 4, 8
+_LEAST_SPREAD, _USUAL = 2.0, 1.5
+"""Grey levels: a piece of a column in shadow has no pattern to look for. What exceeds the median contrast so
+many times is cut down: a pleura or another level surface would be found again in every scan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +54,7 @@ class _Part:
     h: int
     fill: float
     line: bool
+    likeness: float
 
     @property
     def area(self) -> int:
@@ -91,8 +100,8 @@ def _parts(evidence: Mask, plane: Plane) -> list[_Part]:
         if n < _MIN_SHARE * evidence.size or min(w, h) < _MIN_SIDE:
             continue
         mask = cast(Mask, (labels == index).astype(np.uint8))
-        line = has_baseline(plane[y : y + h, x : x + w])
-        found.append(_Part(mask, x, y, w, h, n / (w * h), line))
+        seen = plane[y : y + h, x : x + w]
+        found.append(_Part(mask, x, y, w, h, n / (w * h), has_baseline(seen), _drawn_out(seen)))
     return found
 
 
@@ -121,18 +130,22 @@ def _steps(evidence: Mask) -> list[tuple[int, int, int]]:
 def _belongs_to(part: _Part, other: _Part, *, alone: bool) -> bool:
     """Whether the other part is a scan and this rectangle a trace that belongs to it.
 
-    Where several others stand, the screen may show views of several probes: then a rectangle counts as a
-    trace by its own line or its place alone.
+    Its own line or columns tell a trace from any scan. Otherwise its place must: never above the scan, and
+    where several others stand, which may be views of several probes, below and wider.
     """
     if part.area > _LARGEST_RATIO * other.area or not _apart(part, other):
         return False
     if _same_columns(part, other):
         return False
+    if (part.line and not other.line) or part.likeness >= max(_DRAWN_OUT, other.likeness + _MORE):
+        return True
+    if part.y + part.h <= other.y:
+        return False
     below = part.y >= other.y + other.h - 0.1 * min(part.h, other.h)
     wide = below and part.w >= _WIDE * part.h and part.w >= _WIDER * other.w
     if not other.full:
-        return (alone or wide or part.line) and fit_shape(other.mask).shape == "fan"
-    return not other.line and (part.line or wide)
+        return (alone or wide) and fit_shape(other.mask).shape == "fan"
+    return wide and not other.line
 
 
 def _same_columns(a: _Part, b: _Part) -> bool:
@@ -146,6 +159,51 @@ def _apart(a: _Part, b: _Part) -> bool:
     width = min(a.x + a.w, b.x + b.w) - max(a.x, b.x)
     height = min(a.y + a.h, b.y + b.h) - max(a.y, b.y)
     return width <= 0.1 * min(a.w, b.w) or height <= 0.1 * min(a.h, b.h)
+
+
+def _drawn_out(plane: NDArray[np.uint8]) -> float:
+    """Likeness of far columns; 0 where it comes from level lines alone, as echoes of a pleura draw them."""
+    likeness = column_likeness(plane)
+    if likeness >= _DRAWN_OUT and column_likeness(plane, level=False) < _MOVING:
+        return 0.0
+    return likeness
+
+
+def column_likeness(plane: NDArray[np.uint8], *, level: bool = True) -> float:
+    """How well pieces of columns are found again, a little higher or lower, a sixth of the width further on.
+
+    An M-mode draws one beam over and over while what it meets moves up and down: far columns are alike. In a
+    scan every beam meets other speckle, and only what lies exactly level is found again.
+
+    Parameters
+    ----------
+    plane : (rows, columns) uint8
+        At least 40 pixels either way.
+    level : bool
+        Whether what lies level counts as well: without it only what moves up and down is compared.
+
+    Returns
+    -------
+    float
+        Median of the best normalised correlations; 0 where nothing can be compared. Speckle reaches .2 to .4,
+        tissue mostly up to .5, M-modes .65 to 1.
+    """
+    rows, columns = plane.shape
+    levels = plane.astype(np.float32)
+    levels -= cv2.blur(levels, (1, max(9, rows // 10) | 1))
+    if not level:
+        levels -= np.median(levels, axis=1, keepdims=True)
+    usual = _USUAL * float(np.median(np.abs(levels)))
+    np.clip(levels, -usual, usual, out=levels)
+    tall, slack, apart = rows // _STRETCH, rows // _SLACK, columns // 6
+    found: list[float] = []
+    for x in np.linspace(1, columns - apart - 2, _PLACES).astype(int).tolist():
+        for y in (slack, (rows - tall) // 2, rows - tall - slack):
+            piece = levels[y : y + tall, x - 1 : x + 2]
+            if piece.std() >= _LEAST_SPREAD:
+                there = levels[y - slack : y + tall + slack, x + apart - 1 : x + apart + 2]
+                found.append(float(cv2.matchTemplate(there, piece, cv2.TM_CCOEFF_NORMED).max()))
+    return float(np.median(found)) if found else 0.0
 
 
 def has_baseline(plane: NDArray[np.uint8]) -> bool:

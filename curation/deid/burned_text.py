@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import cv2
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from usds.curation.deid.ocr_models import alphabet, session
-from usds.curation.deid.text_views import View, views
+from usds.curation.deid.text_views import View, flow_colours, views
 
 RGB = NDArray[np.uint8]
 _STEP = 32
@@ -24,6 +24,13 @@ _TALLEST_LINE, _TALLEST_SHARE = 56, 0.09
 _SPLIT_LEVELS = (0.5, 0.75)
 _MARK_RATIO = 1.8
 _TURNED_SCORE = 0.7
+_PATCH, _PATCH_SHARE, _LETTER_SCORE = 36, 0.35, 0.85
+"""Shortest side of a box, and share of flow colours in it, from which on it may hold a patch of them; reading
+that tells a letter from one."""
+_LINE_SCORE, _LINE_SHARE, _LOOSE = 0.85, 0.6, 1.25
+"""A line seen well, the share of a looser box's width that it takes, and how much higher that box is."""
+_LEAST_ROWS, _STRIP_SCORE = 6, 0.6
+"""Rows that letters need; of slimmer strips and of readings below this score nothing is made."""
 
 
 class DetectorSettings(BaseModel):
@@ -99,13 +106,40 @@ class TextDetector:
             Boxes found before, of the same picture; they come back with the others.
         """
         found = list(known)
+        flow = flow_colours(rgb) if color else None
         for view in views(rgb, color=color, quick=quick):
-            found.extend(self._confirmed(view, self._detect_view(view), found))
+            found.extend(self._confirmed(view, self._detect_view(view), found, flow))
         if not quick:
-            found.extend(self._turned(rgb, found))
-        return merge(found)
+            found.extend(self._turned(rgb, found, flow))
+        return merge(self._tight(rgb, found))
 
-    def _turned(self, rgb: RGB, known: Sequence[TextBox]) -> list[TextBox]:
+    def _tight(self, rgb: RGB, boxes: Sequence[TextBox]) -> list[TextBox]:
+        """Cut what sticks out above and below a line that another view saw closer, where no letters are read.
+
+        Some views see a line of text as a blob twice as high, and every box is blacked.
+        """
+        lines = [box for box in boxes if box.score >= _LINE_SCORE and not _small(box)]
+        return [self._cut_to_line(rgb, box, lines) for box in boxes]
+
+    def _cut_to_line(self, rgb: RGB, box: TextBox, lines: Sequence[TextBox]) -> TextBox:
+        line = max((line for line in lines if _loose(box, line)), key=lambda line: line.score, default=None)
+        if line is None:
+            return box
+        above, below = replace(box, y1=line.y0), replace(box, y0=line.y1)
+        return replace(
+            box,
+            y0=line.y0 if self._empty(rgb, above) else box.y0,
+            y1=line.y1 if self._empty(rgb, below) else box.y1,
+        )
+
+    def _empty(self, rgb: RGB, strip: TextBox) -> bool:
+        """Whether a strip is worth cutting off and no letters are read in it."""
+        if strip.y1 - strip.y0 < _LEAST_ROWS:
+            return False
+        text, score = self._read(rgb[strip.y0 : strip.y1, strip.x0 : strip.x1])
+        return score < _STRIP_SCORE or sum(char.isalnum() for char in text) < 2
+
+    def _turned(self, rgb: RGB, known: Sequence[TextBox], flow: NDArray[np.bool_] | None) -> list[TextBox]:
         """Boxes of lines that run upwards or downwards: the picture is searched lying on its side."""
         columns = rgb.shape[1]
         view = View("turned", np.ascontiguousarray(np.rot90(rgb)), 0.6)
@@ -113,16 +147,23 @@ class TextDetector:
         boxes = [box for box in self._detect_view(view) if not _small(box)]
         return [
             TextBox(columns - b.y1, b.x0, columns - b.y0, b.x1, b.score, b.method)
-            for b in self._confirmed(view, boxes, lying)
+            for b in self._confirmed(view, boxes, lying, None if flow is None else np.rot90(flow))
         ]
 
-    def _confirmed(self, view: View, boxes: Sequence[TextBox], known: Sequence[TextBox]) -> list[TextBox]:
+    def _confirmed(
+        self, view: View, boxes: Sequence[TextBox], known: Sequence[TextBox],
+        flow: NDArray[np.bool_] | None,
+    ) -> list[TextBox]:  # fmt: skip
         """Boxes the network is sure of, and those of the others in which letters can be read.
 
-        What lies in a known box is not read again.
+        What lies in a known box is not read again. Patches of flow colours have the shape of large letters:
+        a box that holds one counts only when it is read.
         """
         x, y = view.at
-        kept = [box for box in boxes if box.score >= self.settings.sure and not _small(box)]
+        patches = [box for box in boxes if flow is not None and _patch(box.moved(x, y), flow)]
+        kept = [
+            box for box in boxes if box.score >= self.settings.sure and not _small(box) and box not in patches
+        ]
         covered = [*known, *(box.moved(x, y) for box in kept)]
         unsure = [box for box in boxes if box not in kept and not _inside(box.moved(x, y), covered)]
         unsure.sort(key=lambda box: -box.score)
@@ -130,7 +171,8 @@ class TextDetector:
             text, score, turned = self._read_any_way(view.image[box.y0 : box.y1, box.x0 : box.x1])
             letters = sum(char.isalnum() for char in text)
             trusted = max(self.settings.read_score, view.trust, _TURNED_SCORE if turned else 0.0)
-            if score >= trusted and letters >= (1 if box.score >= self.settings.sure else 2):
+            alone = box.score >= self.settings.sure and (box not in patches or score >= _LETTER_SCORE)
+            if score >= trusted and letters >= (1 if alone else 2):
                 kept.append(box)
         return [box.moved(x, y) for box in kept]
 
@@ -259,6 +301,21 @@ def _inside(box: TextBox, others: Sequence[TextBox]) -> bool:
     """Whether nine tenths of the box, or all of an empty one, lie in one of the others."""
     area = (box.x1 - box.x0) * (box.y1 - box.y0)
     return area <= 0 or any(_common(box, other) >= 0.9 * area for other in others)
+
+
+def _patch(box: TextBox, flow: NDArray[np.bool_]) -> bool:
+    """Whether a box is larger than letters of 28 px need and flow colours fill a good part of it."""
+    if min(box.x1 - box.x0, box.y1 - box.y0) <= _PATCH:
+        return False
+    return bool(flow[box.y0 : box.y1, box.x0 : box.x1].mean() >= _PATCH_SHARE)
+
+
+def _loose(box: TextBox, line: TextBox) -> bool:
+    """Whether a box is clearly higher than a line that takes most of its width, and holds the line's rows."""
+    inside = box.y0 <= line.y0 and line.y1 <= box.y1
+    higher = box.y1 - box.y0 >= _LOOSE * (line.y1 - line.y0)
+    common = min(box.x1, line.x1) - max(box.x0, line.x0)
+    return inside and higher and common >= _LINE_SHARE * (box.x1 - box.x0)
 
 
 def _small(box: TextBox) -> bool:

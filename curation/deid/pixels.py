@@ -237,12 +237,18 @@ class PixelCleaner:
         return replace(plan, fixed=tuple(self._fixed_text(samples, plan)))
 
     def _fixed_text(self, samples: Sequence[RGB], plan: _Plan) -> list[TextBox]:
-        """Text that stands still in a clip shows best where the moving picture is darkest or most common."""
+        """Text that stands still in a clip shows best where the moving picture is darkest or most common.
+
+        The sample whose brightest channel is darkest is taken whole: channel by channel, coloured letters
+        that stand in a few frames only would leave a print in the picture of all.
+        """
         if not plan.clip:
             return []
         x0, y0, x1, y1 = plan.search
         stack = np.stack([sample[y0:y1, x0:x1] for sample in samples])
-        darkest = cast(RGB, stack.min(axis=0))
+        darkest = cast(
+            RGB, np.take_along_axis(stack, stack.max(axis=-1).argmin(axis=0)[None, ..., None], 0)[0]
+        )
         middle = cast(RGB, np.median(stack, axis=0).astype(np.uint8))
         found = self.detector.detect(darkest)
         found = self.detector.detect(middle, plan.color, known=found)

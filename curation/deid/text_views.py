@@ -51,7 +51,7 @@ def carries_colour(rgb: RGB, mask: NDArray[np.uint8] | None = None) -> bool:
     A tinted grey map has little saturation everywhere; flow has much in one place. Coloured letters are
     thinner than the median's window.
     """
-    flow = _flow(rgb)
+    flow = flow_colours(rgb)
     inside = flow[mask > 0] if mask is not None else flow
     return bool(inside.size and inside.mean() > _FLOW_SHARE)
 
@@ -65,12 +65,12 @@ def views(rgb: RGB, *, color: bool, quick: bool = False) -> list[View]:
     color : bool
         Adds the views that flow colours need, around the colours only.
     quick : bool
-        Leaves out what only faint standing text needs, and the top-hat where there is no flow.
+        Leaves out what only faint standing text needs, and the top-hat away from flow.
     """
     grey = cast(NDArray[np.uint8], cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY))
     found = [View("rgb", rgb), View("native", rgb, 0.5)]
     flow = _around_flow(rgb) if color else None
-    if not quick or flow is not None:
+    if not quick:
         found.append(View("tophat", _three(_tophat(grey)), 0.6))
     if not quick and (grey > _DARK).any():
         even = _even(grey)
@@ -81,6 +81,8 @@ def views(rgb: RGB, *, color: bool, quick: bool = False) -> list[View]:
         rows, columns = flow
         at = (columns.start, rows.start)
         part = rgb[rows, columns]
+        if quick:
+            found.append(View("tophat", _three(_tophat(grey)[rows, columns]), 0.6, at))
         found += [
             View("clahe", _three(_clahe(grey)[rows, columns]), 0.5, at),
             View("blue", _three(part[..., 2]), 0.5, at),
@@ -89,15 +91,15 @@ def views(rgb: RGB, *, color: bool, quick: bool = False) -> list[View]:
     return found
 
 
-def _flow(rgb: RGB) -> NDArray[np.bool_]:
-    """Pixels of flow colours."""
+def flow_colours(rgb: RGB) -> NDArray[np.bool_]:
+    """Pixels of flow colours, shape (rows, columns)."""
     spread = cv2.medianBlur(rgb.max(axis=2) - rgb.min(axis=2), _FLOW_WINDOW)
     return cast(NDArray[np.bool_], spread > _SATURATED)
 
 
 def _around_flow(rgb: RGB) -> tuple[slice, slice] | None:
     """Rows and columns that hold all flow and the letters that may begin or end on it."""
-    ys, xs = np.nonzero(_flow(rgb))
+    ys, xs = np.nonzero(flow_colours(rgb))
     if ys.size == 0:
         return None
     y0, x0 = max(0, int(ys.min()) - _REACH), max(0, int(xs.min()) - _REACH)

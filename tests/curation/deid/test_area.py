@@ -8,6 +8,7 @@ import pytest
 from support.pixel_scenes import fan_area, linear_area, motion, screen, speckle, spectrum, write
 
 from usds.curation.deid.area import Area, find_area
+from usds.curation.deid.area_traces import column_likeness
 from usds.curation.readers.base import Region
 
 
@@ -125,6 +126,63 @@ def test_spectrum_beside_a_linear_scan_is_dropped_or_kept_as_its_own_kind() -> N
     assert kept.area is not None
     assert [component.kind for component in kept.area.components] == ["2d", "spectral"]
     assert kept.warnings == ()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_mmode_beside_a_linear_scan_is_dropped_and_a_second_view_is_not(seed: int) -> None:
+    truth = np.zeros((480, 640), np.uint8)
+    truth[60:420, 40:300] = 1
+    rgb = screen(truth, seed)
+    rgb[70:410, 340:620] = motion((340, 280), seed)[..., None]
+    dropped = find_area([rgb], (), is_clip=False)
+    assert dropped.area is not None
+    assert dropped.warnings == ("dropped_mmode",)
+    assert overlap(dropped.area, truth) >= 0.97
+    rgb[70:410, 340:620] = speckle((340, 280), seed + 20)[..., None]
+    both = find_area([rgb], (), is_clip=False)
+    assert both.area is not None
+    assert (len(both.area.components), both.warnings) == (2, ())
+
+
+def test_columns_of_an_mmode_are_alike_and_those_of_a_scan_are_not() -> None:
+    assert column_likeness(motion((300, 300))) >= 0.6
+    assert column_likeness(speckle((300, 300))) <= 0.45
+    assert column_likeness(np.zeros((60, 60), np.uint8)) == 0.0
+
+
+def test_view_with_level_echoes_of_the_pleura_is_not_taken_for_an_mmode() -> None:
+    truth = np.zeros((480, 640), np.uint8)
+    truth[60:420, 40:300] = truth[60:420, 340:600] = 1
+    rgb = screen(truth)
+    for row in range(120, 400, 70):
+        rgb[row : row + 6, 340:600] += 120
+    result = find_area([rgb], (), is_clip=False)
+    assert result.area is not None
+    assert result.warnings == ()
+    assert overlap(result.area, truth) >= 0.97
+
+
+def test_spectrum_beside_a_scan_of_no_plain_shape_is_dropped() -> None:
+    truth = np.zeros((480, 640), np.uint8)
+    cv2.fillPoly(truth, [np.array([[120, 60], [190, 60], [290, 420], [20, 420]], np.int32)], 1)
+    rgb = screen(truth)
+    rgb[80:400, 330:620] = spectrum((320, 290))[..., None]
+    result = find_area([rgb], (), is_clip=False)
+    assert result.area is not None
+    assert result.warnings == ("dropped_spectral",)
+    assert not result.area.mask(rgb.shape)[:, 335:].any()
+
+
+def test_scan_above_something_fan_shaped_is_no_trace() -> None:
+    truth = np.zeros((480, 640), np.uint8)
+    truth[40:230, 170:510] = 1
+    rgb = screen(truth)
+    fan = np.zeros((480, 640), np.uint8)
+    fan[270:470] = fan_area()[80:280]
+    rgb = np.maximum(rgb, screen(fan, 2))
+    result = find_area([rgb], (), is_clip=False)
+    assert result.area is not None
+    assert result.area.mask(rgb.shape)[44:226, 176:504].all()
 
 
 def test_trace_alone_on_the_screen_is_not_taken_for_one_of_two_views() -> None:

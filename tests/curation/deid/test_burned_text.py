@@ -97,6 +97,9 @@ def test_views_of_flow_colours_lie_around_them() -> None:
     assert around["rgb"] == ((0, 0), (480, 640))
     assert around["blue"] == ((152, 102), (196, 196))
     assert [view.name for view in views(rgb, color=False, quick=True)] == ["rgb", "native"]
+    quick = {view.name: (view.at, view.image.shape[:2]) for view in views(rgb, color=True, quick=True)}
+    assert quick["tophat"] == around["blue"]
+    assert around["tophat"] == around["rgb"]
 
 
 def test_boxes_of_a_view_lie_where_the_picture_has_them(detector: TextDetector) -> None:
@@ -106,6 +109,48 @@ def test_boxes_of_a_view_lie_where_the_picture_has_them(detector: TextDetector) 
     for box in detector.detect(rgb, color=True):
         assert rows.start - 30 <= box.y0 < box.y1 <= rows.stop + 30
         assert columns.start - 30 <= box.x0 < box.x1 <= columns.stop + 30
+
+
+def _seen_as(
+    detector: TextDetector, monkeypatch: pytest.MonkeyPatch, boxes: dict[str, list[TextBox]]
+) -> None:
+    """Let the views see these boxes and no others."""
+    monkeypatch.setattr(detector, "_detect_view", lambda view: boxes.get(view.name, []))
+
+
+def test_a_loose_box_is_cut_to_the_line_that_another_view_saw(
+    detector: TextDetector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rgb = screen(linear_area())
+    write(rgb, "SMITH JOHN", (200, 250), value=230)
+    line, loose = TextBox(196, 234, 320, 254, 0.92, "rgb"), TextBox(190, 214, 325, 274, 0.93, "tophat")
+    _seen_as(detector, monkeypatch, {"rgb": [line], "tophat": [loose]})
+    assert [(box.y0, box.y1) for box in detector.detect(rgb)] == [(234, 254)]
+
+
+def test_a_loose_box_in_which_a_second_line_is_read_stays(
+    detector: TextDetector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rgb = screen(linear_area())
+    write(rgb, "SMITH JOHN", (200, 250), value=230)
+    write(rgb, "ID 4711832", (200, 275), value=230)
+    line, loose = TextBox(196, 234, 320, 254, 0.92, "rgb"), TextBox(190, 220, 325, 282, 0.93, "tophat")
+    _seen_as(detector, monkeypatch, {"rgb": [line], "tophat": [loose]})
+    assert max(box.y1 for box in detector.detect(rgb)) == 282
+
+
+def test_a_patch_of_flow_colours_counts_as_letters_only_when_it_is_read(
+    detector: TextDetector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rgb = screen(linear_area())
+    rgb[200:290, 240:290] = (230, 120, 10)
+    patch = TextBox(236, 196, 294, 294, 0.93, "rgb")
+    _seen_as(detector, monkeypatch, {"rgb": [patch]})
+    monkeypatch.setattr(detector, "_read", lambda crop: ("D", 0.7))
+    assert detector.detect(rgb, color=True) == []
+    assert detector.detect(rgb, color=False) == [patch]
+    monkeypatch.setattr(detector, "_read", lambda crop: ("DR", 0.9))
+    assert detector.detect(rgb, color=True) == [patch]
 
 
 @pytest.mark.parametrize("turns", [1, 3])

@@ -77,6 +77,21 @@ def test_text_that_appears_late_in_a_clip_is_black(cleaner: PixelCleaner) -> Non
     assert written(result.frames[1], place).max() <= 12
 
 
+def test_late_coloured_letters_black_nothing_where_they_do_not_stand_yet(cleaner: PixelCleaner) -> None:
+    area = linear_area()
+    frames = [screen(area, seed) for seed in range(12)]
+    ink = np.zeros((480, 640, 3), np.uint8)
+    rows, columns = write(ink, "TANAKA KENJI", (200, 240), scale=0.9)
+    for rgb in frames[9:]:
+        rgb[ink[..., 0] > 127] = (20, 160, 60)
+    result = cleaner.clean(
+        [(0, frames[0]), (10, frames[10])], samples=frames, regions=(), matcher=KnownWords()
+    )
+    first, late = sorted([*result.frames, *result.held], key=lambda frame: frame.index)
+    assert (written(first, (rows, columns)).max(axis=2) > 12).mean() >= 0.95
+    assert (written(late, (rows, columns)).max(axis=2) <= 12).mean() >= 0.9
+
+
 def test_boxes_snap_to_the_grid_and_are_filled_before_encoding(cleaner: PixelCleaner) -> None:
     rgb = screen(linear_area())
     write(rgb, "Smith J", (200, 200))
