@@ -12,6 +12,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from usds.cli import errors
 from usds.cli.commands import commands
+from usds.schemas.offline import silence
 
 __all__ = ["app"]
 
@@ -50,6 +51,7 @@ class CommandGroup(TyperGroup):
         self, args: Sequence[str] | None = None, prog_name: str | None = None, *more: Any, **extra: Any
     ) -> Any:
         """Run, report errors in one line, exit with the code that the documentation promises."""
+        silence()
         extra["standalone_mode"] = False
         sys.exit(errors.guarded(lambda: super(CommandGroup, self).main(args, "usds", *more, **extra)))
 

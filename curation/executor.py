@@ -23,6 +23,7 @@ import psutil
 
 from usds.curation.worker import WorkerSetup, serve
 from usds.schemas.errors import ContentError
+from usds.schemas.offline import silence
 
 __all__ = ["Done", "Executor", "Job", "LocalExecutor", "WatchLimits"]
 
@@ -281,6 +282,7 @@ def _disk_full_message(setup: WorkerSetup) -> str:
 @contextmanager
 def _single_threaded() -> Generator[None]:
     """Let the fork server, and so every worker, start with one thread a library: workers are the threads."""
+    silence()
     before = {name: os.environ.get(name) for name in _ONE_THREAD}
     os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
     try:

@@ -17,6 +17,7 @@ from usds.model.tower_files import copy_bert, open_clip_config
 from usds.model.towers import Towers
 from usds.schemas.errors import ContentError, UsageError
 from usds.schemas.files import atomic_path, write_json
+from usds.schemas.offline import silence
 
 __all__ = ["export_onnx", "export_open_clip"]
 
@@ -146,6 +147,7 @@ def _export(tower: nn.Module, name: str, example: Tensor, path: Path) -> float:
 
 
 def _cosine_difference(path: Path, name: str, inputs: Tensor, expected: np.ndarray[Any, Any]) -> float:
+    silence()
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])

@@ -14,11 +14,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import lru_cache
 from importlib.resources import files
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
+
+from usds.schemas.offline import silence
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
 
 ModelName = Literal["PP-OCRv6_det_small", "PP-OCRv6_rec_small"]
 
@@ -44,6 +48,9 @@ def session(name: ModelName, threads: int) -> ort.InferenceSession:
     FileNotFoundError
         When the installed rapidocr does not carry the model.
     """
+    silence()
+    import onnxruntime as ort
+
     path = files("rapidocr") / "models" / f"{name}.onnx"
     if not path.is_file():
         raise FileNotFoundError(
