@@ -40,6 +40,7 @@ _HANDLERS = {
     "uncertain_clause": Sweep.on_uncertain_clause,
     "family": Sweep.on_past,
     "hypothetical": Sweep.on_hypothesis,
+    "likeness": Sweep.on_likeness,
     "generic": Sweep.on_generic,
     "landmark": Sweep.on_landmark,
     "but": Sweep.on_clause,

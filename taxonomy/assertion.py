@@ -117,7 +117,8 @@ class Sweep(Cues):
         lies."""
         if assertion in ("other", "history") and cue is not self.hypothesis and cue is not self.asked:
             return assertion, cue
-        if self.landmark is not None and not self.qualifies(index, hit):
+        alike = self.landmark is not None and self.landmark is self.hypothesis
+        if self.landmark is not None and (alike or not self.qualifies(index, hit)):
             return "other", self.landmark
         if assertion != "uncertain" or not self.doubt_sites or self.doubt_nouns_only:
             return "present", None

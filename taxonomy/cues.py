@@ -141,11 +141,19 @@ class Cues(LookBack):
             self.negation_limit = hit.last + (self.tokens.words[hit.first] == "non")
 
     def on_uncertain(self, index: int, hit: Hit) -> None:
-        if self.denied_doubt(hit):
+        if self.denied_doubt(hit) or self._denied(hit):
             return
         self.end_doubt()
         self.doubt = hit
         self.landmark = None
+
+    def _denied(self, hit: Hit) -> bool:
+        """ "Not thought to be an abscess": the denial goes on over the doubt."""
+        return (
+            self.negation is not None
+            and self.negation.last <= hit.first <= self.negation.last + 1
+            and (direction.said_before(self.tokens.words, hit.first, _NOT, 2))
+        )
 
     def on_uncertain_either(self, index: int, hit: Hit) -> None:
         """ "Possible abscess" and "an abscess is possible"."""
@@ -231,6 +239,11 @@ class Cues(LookBack):
     def on_hypothesis(self, index: int, hit: Hit) -> None:
         del index
         self.hypothesis = hit
+
+    def on_likeness(self, index: int, hit: Hit) -> None:
+        """ "An aneurysm mimicking a pancreatic cyst" is in no pancreas."""
+        del index
+        self.hypothesis = self.landmark = hit
 
     def on_generic(self, index: int, hit: Hit) -> None:
         """ "An abscess can mimic a tumour" is about no image; "the cyst can mimic" is about this."""
