@@ -15,7 +15,7 @@ from support.in_process import InProcess
 
 from usds.curation.ingest import IngestOptions, IngestReport, ingest
 from usds.curation.linking import LinkOptions
-from usds.curation.settings import IngestSettings
+from usds.curation.settings import RULES, IngestSettings
 from usds.schemas.dataset import Dataset
 from usds.schemas.errors import ContentError, UsageError
 from usds.schemas.state import State
@@ -121,6 +121,34 @@ def test_every_file_has_one_row_with_its_reason(raw: Raw, run: Ingest, sources: 
     assert report.files == 9
 
 
+def test_a_text_whose_picture_gave_no_frame_says_so_and_counts_once(
+    raw: Raw, run: Ingest, sources: Any
+) -> None:
+    raw.picture("p/whole.png", 1)
+    raw.put("p/cut.png", (raw.root / "p/whole.png").read_bytes()[:200])
+    raw.put("p/cut.txt", "Hypoechoic mass in the liver.")
+    report = run()
+    found = {name: (row["outcome"], row["reason"]) for name, row in sources().items()}
+    assert found["cut.txt"] == ("rejected", "media_unused")
+    assert found["cut.png"][0] == "rejected"
+    assert report.refused == 1
+
+
+def test_the_text_of_a_refused_picture_passes_to_no_other(
+    raw: Raw, run: Ingest, sources: Any, tmp_path: Path
+) -> None:
+    raw.picture("b/one.png", 1)
+    raw.put("a/one.png", (raw.root / "b/one.png").read_bytes()[:200])
+    raw.put("a/list.csv", "file,caption\none.png,Anechoic cyst in the left kidney.\n")
+    raw.picture("c/two.png", 2)
+    raw.put("c/gone.png", b"")
+    raw.put("c/gone.txt", "Hypoechoic mass in the liver.")
+    run()
+    found = {name: row["reason"] for name, row in sources().items()}
+    assert (found["list.csv"], found["gone.txt"]) == ("media_unused", "media_unused")
+    assert table(tmp_path, "captions", "text") == []
+
+
 def test_a_duplicate_names_its_original(raw: Raw, run: Ingest, sources: Any) -> None:
     raw.picture("a.png", 1)
     raw.put("b.png", (raw.root / "a.png").read_bytes())
@@ -215,6 +243,19 @@ def test_other_settings_are_refused_by_name_and_redo_rewrites(raw: Raw, run: Ing
     assert run(settings=strict, redo=True).done == 1
     assert table(tmp_path, "frames", "frame_id") == before
     assert run(settings=strict).done == 0
+
+
+def test_a_dataset_of_older_rules_is_refused_until_it_is_written_again(
+    raw: Raw, run: Ingest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw.picture("a.png", 1)
+    with monkeypatch.context() as older:
+        older.setattr("usds.curation.settings.RULES", RULES - 1)
+        run()
+    with pytest.raises(UsageError, match=f"rules: {RULES - 1} -> {RULES}.*--redo"):
+        run()
+    assert run(redo=True).done == 1
+    assert run().done == 0
 
 
 def test_run_settings_are_not_part_of_the_output(raw: Raw, run: Ingest) -> None:
