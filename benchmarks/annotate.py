@@ -4,11 +4,10 @@
 tests (or on the ``--gold`` files) and writes ``taxonomy/data/confidence.json``; ``--dry-run`` only prints it.
 
 Run ``python -m benchmarks.annotate [--captions FILE] [--repeat N] [--json]``. Times are CPU seconds of this
-process, best of N rounds; the peers are spaCy's tokenizer and tokenizer + PhraseMatcher with the same
-phrases, on
-a blank "en". ``--captions`` takes {id, text} lines; default are the rule sentences of the tests, joined to
-the
-length of a usual caption.
+process, best of N rounds. A stage is the time of all work up to its end less that up to its beginning, so
+the stages sum up to the whole. The peers are spaCy's tokenizer and tokenizer + PhraseMatcher with the same
+phrases, on a blank "en". ``--captions`` takes {id, text} lines; default are the rule sentences of the tests,
+joined to the length of a usual caption.
 """
 
 from __future__ import annotations

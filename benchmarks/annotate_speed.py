@@ -7,13 +7,15 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from functools import partial
+from itertools import islice, pairwise
 from typing import Any
 
 import psutil
 import spacy
 from spacy.matcher import PhraseMatcher
 
+from usds.taxonomy import extract
 from usds.taxonomy.assertion import Sweep
 from usds.taxonomy.context import Context
 from usds.taxonomy.extract import Extractor
@@ -48,44 +50,60 @@ def best_seconds(work: dict[str, Work], repeat: int) -> dict[str, float]:
     return best
 
 
+def steps(extractor: Extractor, text: str) -> Iterator[str]:
+    """The work of ``Extractor.extract``, with the name of each stage when it is done."""
+    normal = normalise(text)
+    yield "normalise"
+    tokens = tokenise(normal)
+    yield "tokenise"
+    words = tokens.words
+    nodes = list(map(extractor.lexicon.table.get, words))
+    unknown = [word for word, node in zip(words, nodes, strict=True) if node is None]
+    yield "look words up"
+    if extractor.gate.check(normal, words, unknown, extractor.speller.lookup) is not None:
+        return
+    yield "gate"
+    context = Context(normal.text, tokens)
+    hits = extractor.lexicon.scan(words, nodes, context)
+    yield "find phrases"
+    hits = extractor.speller.correct(words, unknown, hits)
+    if extractor.gate.check_hits(hits, words, notable=context.notable) is not None:
+        return
+    yield "spelling, gate of phrases"
+    sweep = Sweep(hits, tokens, normal.text, extractor.book.compounds)
+    sweep.run()
+    yield "assertion"
+    facts = extractor._facts(sweep, normal, context, pediatric=False)
+    yield "rules"
+    found = extractor._collapse(facts, tokens, normal)
+    yield "collapse"
+    found.evidence  # noqa: B018 - made when asked for
+    yield "evidence rows"
+
+
 def stages(extractor: Extractor, texts: Sequence[str]) -> dict[str, Work]:
-    """One function a stage, each over all captions with its inputs prepared."""
-    normals = [normalise(text) for text in texts]
-    tokens = [tokenise(normal) for normal in normals]
-    contexts = [Context(n.text, t) for n, t in zip(normals, tokens, strict=True)]
-    table, known = extractor.lexicon.table, extractor.lexicon.known
-    unknown = [[word for word in t.words if word not in known] for t in tokens]
-    hits = [
-        extractor.lexicon.scan(t.words, list(map(table.get, t.words)), c)
-        for t, c in zip(tokens, contexts, strict=True)
-    ]
-    rules = extractor.book.compounds
+    """Work up to and with each stage (the first is nothing), and the whole as it is called."""
+    names = max((list(steps(extractor, text)) for text in texts), key=len)
 
-    def gate() -> None:
-        for n, t, u in zip(normals, tokens, unknown, strict=True):
-            extractor.gate.check(n, t.words, u, extractor.speller.lookup)
-
-    def spell() -> None:
-        for t, u, h in zip(tokens, unknown, hits, strict=True):
-            extractor.speller.correct(t.words, u, h)
-
-    def sweep() -> None:
-        for h, t, n in zip(hits, tokens, normals, strict=True):
-            Sweep(h, t, n.text, rules).run()
+    def until(count: int) -> None:
+        for text in texts:
+            stage = steps(extractor, text)
+            for _ in range(count):
+                next(stage, None)
 
     return {
-        "normalise": lambda: [normalise(text) for text in texts],
-        "tokenise": lambda: [tokenise(normal) for normal in normals],
-        "gate": gate,
-        "find phrases": lambda: [
-            extractor.lexicon.scan(t.words, list(map(table.get, t.words)), c)
-            for t, c in zip(tokens, contexts, strict=True)
-        ],
-        "spelling": spell,
-        "assertion": sweep,
+        **{name: partial(until, i) for i, name in enumerate(["nothing", *names])},
         "all stages, labels": lambda: [extractor.extract(text).present for text in texts],
         "all stages, labels and evidence rows": lambda: [extractor.extract(text).evidence for text in texts],
     }
+
+
+def shares(seconds: dict[str, float]) -> dict[str, float]:
+    """Seconds of each stage alone, from the seconds of the work up to and with it."""
+    names = list(seconds)
+    last = names.index("evidence rows")
+    alone = {name: seconds[name] - seconds[before] for before, name in pairwise(names[: last + 1])}
+    return {**alone, **{name: seconds[name] for name in names[last + 1 :]}}
 
 
 def peers(extractor: Extractor, texts: Sequence[str]) -> dict[str, Work]:
@@ -154,12 +172,13 @@ def measure(
     """All figures of one run; scaling first, before anything else has taken memory."""
     scale = scaling(extractor, captions, sizes)
     texts = list(islice(varied(captions), 1200))
-    seconds = best_seconds({**stages(extractor, texts), **peers(extractor, texts)}, repeat)
+    seconds = shares(best_seconds({**stages(extractor, texts), **peers(extractor, texts)}, repeat))
     floor = seconds["peer: spaCy tokenizer"]
     return {
+        "build": "pure" if extract.__file__.endswith(".py") else "compiled",
         "captions": len(texts),
         "mean_characters": round(sum(map(len, texts)) / len(texts), 1),
-        "captions_per_cpu_s": {name: round(len(texts) / s) for name, s in seconds.items()},
+        "captions_per_cpu_s": {name: round(len(texts) / s) if s > 0 else None for name, s in seconds.items()},
         "microseconds_a_caption": {name: round(s / len(texts) * 1e6, 1) for name, s in seconds.items()},
         "time_over_spacy_tokenizer": {name: round(s / floor, 2) for name, s in seconds.items()},
         "long_caption_s": long_seconds(extractor),
