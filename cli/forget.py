@@ -15,6 +15,8 @@ from usds.schemas.errors import UsageError
 
 __all__ = ["register"]
 
+_SHOWN = 10
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -69,6 +71,12 @@ def forget(
     output.show(
         f"{who}: {report.frames} frames and {report.captions} captions of {report.sources} files are gone"
     )
+    for frame in report.copies[:_SHOWN]:
+        output.note(
+            f"look at `usds show {frame}`: the same picture as one of this subject, filed under another"
+        )
+    if len(report.copies) > _SHOWN:
+        output.note(f"and {len(report.copies) - _SHOWN:,} more: --json lists them")
     for run in report.runs:
         output.show(f"run {run} was made with this subject: delete {runs / run}, or train again")
     return 0

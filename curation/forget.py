@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from usds.curation.commit import amend_task
+from usds.curation.commit import amend_task, mark_near_duplicates
 from usds.curation.outcomes import source_row
+from usds.curation.settings import IngestSettings
 from usds.schemas import shards
 from usds.schemas.annotations import AnnotationSet
 from usds.schemas.dataset import Dataset
@@ -46,13 +47,14 @@ class Holdings:
 
 @dataclass(frozen=True, slots=True)
 class ForgetReport:
-    """What left, and which trained runs still contain the subject."""
+    """What left, which trained runs still contain the subject, which frames of others repeat its pictures."""
 
     subject_id: str
     frames: int
     captions: int
     sources: int
     runs: tuple[str, ...]
+    copies: tuple[str, ...] = ()
 
 
 def subject_of_file(state: State, path: Path) -> str:
@@ -118,15 +120,29 @@ def forget(dataset: Dataset, state: State, subject_id: str, *, runs: Path = Path
         Folder of trained runs, which are listed, not changed.
     """
     found = holdings(dataset, state, subject_id)
+    copies = _copies(dataset, found)
     state.withdraw([subject_id])
     _rewrite_labels(dataset, found)
     for manifest in dataset.manifests().values():
         _rewrite_task(dataset, manifest, found)
+    if copies:  # the original that they name may be gone
+        bits = dataset.info.settings.get("near_duplicate_bits", IngestSettings().near_duplicate_bits)
+        mark_near_duplicates(dataset, bits)
     _rewrite_splits(dataset, subject_id)
     _forget_privately(state, found)
     return ForgetReport(
-        subject_id, len(found.frames), len(found.captions), len(found.sources), runs_with(subject_id, runs)
-    )
+        subject_id, len(found.frames), len(found.captions), len(found.sources), runs_with(subject_id, runs),
+        copies,
+    )  # fmt: skip
+
+
+def _copies(dataset: Dataset, found: Holdings) -> tuple[str, ...]:
+    """Frames of other subjects that show the same picture: perhaps the same person under another id."""
+    gone = _strings(found.frames)
+    either = pc.field("frame_id").isin(gone) | pc.field("duplicate_of").isin(gone)
+    pairs = dataset.arrow("frames").to_table(columns=["frame_id", "duplicate_of"], filter=either).to_pylist()
+    named = {name for pair in pairs for name in pair.values() if name is not None}
+    return tuple(sorted(named - found.frames))
 
 
 def runs_with(subject_id: str, runs: Path) -> tuple[str, ...]:
