@@ -154,8 +154,8 @@ def test_view_with_level_echoes_of_the_pleura_is_not_taken_for_an_mmode() -> Non
     truth = np.zeros((480, 640), np.uint8)
     truth[60:420, 40:300] = truth[60:420, 340:600] = 1
     rgb = screen(truth)
-    for row in range(120, 400, 70):
-        rgb[row : row + 6, 340:600] += 120
+    for row in range(110, 400, 40):
+        rgb[row : row + 8, 340:600] = (150 + 20 * np.sin(np.arange(260) / 15.0)).astype(np.uint8)[:, None]
     result = find_area([rgb], (), is_clip=False)
     assert result.area is not None
     assert result.warnings == ()
@@ -164,7 +164,7 @@ def test_view_with_level_echoes_of_the_pleura_is_not_taken_for_an_mmode() -> Non
 
 def test_spectrum_beside_a_scan_of_no_plain_shape_is_dropped() -> None:
     truth = np.zeros((480, 640), np.uint8)
-    cv2.fillPoly(truth, [np.array([[120, 60], [190, 60], [290, 420], [20, 420]], np.int32)], 1)
+    cv2.fillPoly(truth, [np.array([[115, 60], [225, 60], [270, 420], [70, 420]], np.int32)], 1)
     rgb = screen(truth)
     rgb[80:400, 330:620] = spectrum((320, 290))[..., None]
     result = find_area([rgb], (), is_clip=False)
