@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ _TABLES: Final = {
     "evidence": tables.EVIDENCE, "splits": tables.SPLITS, "corrections": tables.CORRECTIONS,
 }  # fmt: skip
 _FOOTER: Final = 1 << 16
+_CORRECTIONS: Final = re.compile(r"labels-\d{6}\.parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,8 @@ def table_files(dataset: Dataset, *, only: str | None = None) -> Iterator[TableF
     for table in ("splits", "corrections"):
         for path in sorted((dataset.root / table).glob("[!.]*.parquet")):
             if not stat.S_ISREG(path.lstat().st_mode):  # a pipe of that name would never end
+                continue
+            if table == "corrections" and not _CORRECTIONS.fullmatch(path.name):
                 continue
             relative = path.relative_to(dataset.root).as_posix()
             yield TableFile(table, relative, frozenset(_TABLES[table].names))

@@ -111,7 +111,7 @@ def test_a_column_that_no_reader_asks_for_and_notes_on_a_column_are_found(tmp_pa
     folder.mkdir()
     noted = pa.field("target_id", pa.string(), metadata={"from": "Winterbottom"})
     table = pa.table({"target_id": [FRAME], "winterbottom": ["x"]})
-    pq.write_table(table.cast(pa.schema([noted, table.schema.field(1)])), folder / "x.parquet")
+    pq.write_table(table.cast(pa.schema([noted, table.schema.field(1)])), folder / "labels-000001.parquet")
     report = audit(dataset, index())
     assert {"unknown_column", "file_metadata"} <= set(report.counts())
     assert "winterbottom" not in json.dumps(report.to_json()).lower()
@@ -244,7 +244,7 @@ def test_corrections_are_read(tmp_path):
     folder = dataset.root / "corrections"
     folder.mkdir()
     table = pa.table({"target_id": ["Agatha 1957-03-11"]})
-    pq.write_table(table, folder / "x.parquet")
+    pq.write_table(table, folder / "labels-000001.parquet")
     assert "not_a_keyed_id" in classes(dataset)
 
 

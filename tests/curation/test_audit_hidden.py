@@ -150,6 +150,7 @@ FILES = {
     "empty folder of no name": lambda root: (root / "Okonkwo").mkdir(),
     "link to a file outside": lambda root: (root / "images" / "x.parquet").symlink_to("/etc/hostname"),
     "link to a folder outside": lambda root: (root / "raw").symlink_to("/etc"),
+    "table of corrections of another name": lambda root: _write(root / "corrections" / "Okonkwo.parquet"),
     "archive": lambda root: _write(root / "backup.zip"),
     "database": lambda root: _write(root / "scratch.duckdb"),
     "write-ahead log": lambda root: _write(root / "x.duckdb.wal"),
