@@ -138,7 +138,9 @@ def link(
     old = {s.entry.old_key for s in sources if s.entry.old_key and s.entry.old_key != s.key}
     superseded = {key for key in old | gone if key not in keys}
     texts = [(s.key, s.entry) for s in sources if s.reason == "ok" and s.is_sidecar]
-    sidecars = Sidecars(texts, [(s.key, s.entry) for s in media])
+    refused = [s for s in sources if _is_refused_medium(s)]
+    named = [(s.key, s.entry) for s in (*media, *refused)]
+    sidecars = Sidecars(texts, named, {s.key for s in refused})
     who = {s.key: _identify(s, ids, options, sidecars) for s in media}
     warnings = _conflicts(media, who)
     kept = {content: key for content, key in originals.items() if key not in superseded}
@@ -155,6 +157,15 @@ def link(
             source.item = _item(source, holder, who[source.key], sidecars.captions(source.key))
     _settle_archives(sources)
     return Linked(sources, superseded, warnings=warnings)
+
+
+def _is_refused_medium(source: Source) -> bool:
+    """Whether text may mean a file that the first pass refused; one that cannot be read is of unknown kind."""
+    if source.reason in ("ok", "ignored", "no_pixels"):
+        return False
+    return source.entry.kind in MEDIA_KINDS or (
+        source.entry.kind == "unknown" and source.reason != "unsupported"
+    )
 
 
 def _keyed(entries: Sequence[Entry], ids: Ids) -> list[Source]:
@@ -241,13 +252,19 @@ def _aim_sidecars(
         subjects = {who[target].subject_id for target in source.targets}
         source.subject_id = subjects.pop() if len(subjects) == 1 else None
         if not source.targets:
-            source.reason = "unmatched_sidecar" if sidecars.has_text(source.key) else "no_caption"
+            source.reason = _without_targets(source.key, sidecars)
             continue
         reasons = {by_key[target].reason for target in source.targets}
         if reasons <= {"duplicate", "withdrawn"}:
             source.reason = "withdrawn" if "withdrawn" in reasons else "duplicate"
             if source.reason == "duplicate":
                 source.duplicate_of = by_key[source.targets[0]].duplicate_of
+
+
+def _without_targets(key: str, sidecars: Sidecars) -> str:
+    if not sidecars.has_text(key):
+        return "no_caption"
+    return "media_unused" if sidecars.means_refused(key) else "unmatched_sidecar"
 
 
 def _item(source: Source, holder: Entry, who: _Who, captions: Sequence[LinkedCaption]) -> WorkItem:

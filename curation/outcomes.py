@@ -10,8 +10,8 @@ __all__ = ["HARMLESS", "TRANSIENT", "outcome_of", "source_row"]
 _QUARANTINED: Final = frozenset({"decoder_crash", "timeout", "memory", "stage_failed", "identifier_found"})
 _REVIEW: Final = frozenset({"area_uncertain", "text_survived", "redaction_large", "frames_withheld"})
 
-HARMLESS: Final = frozenset({"duplicate", "ignored", "withdrawn"})
-"""Rejections that are no trouble: they do not change the exit code."""
+HARMLESS: Final = frozenset({"duplicate", "ignored", "withdrawn", "media_unused"})
+"""Rejections that are no trouble by themselves: they do not change the exit code."""
 
 TRANSIENT: Final = frozenset({"permission_denied", "disk_error", "timeout", "memory", "changed"})
 """Reasons that another day may not have: what ``--retry`` does again."""

@@ -288,7 +288,7 @@ def _rest_row(
     reason = source.reason
     shown = [target for target in source.targets if target in rows and rows[target].frames > 0]
     if reason == "ok" and source.is_sidecar and not shown and not written.get(source.key, 0):
-        reason = "unmatched_sidecar"
+        reason = "media_unused"  # its pictures are there and were refused: their rows say why
     return source_row(
         source.key, source.entry.kind, reason, captions=written.get(source.key, 0),
         captions_withheld=withheld.get(source.key, 0), duplicate_of=source.duplicate_of,

@@ -7,7 +7,7 @@ itself is named like its picture, or it is the one report of a folder and speaks
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from pathlib import PurePosixPath
 from typing import Any, Final
 
@@ -85,9 +85,16 @@ class Sidecars:
     texts, media : sequence of (source key, Entry)
         A sidecar's entry has ``facts["rows"]``: mappings with ``image``, ``subject``, ``sops``, ``study``,
         ``captions`` and ``identifiers``.
+    refused : set of str
+        Keys of the media that cannot be used. Text that means one of them must not pass to another picture.
     """
 
-    def __init__(self, texts: Sequence[tuple[str, Entry]], media: Sequence[tuple[str, Entry]]) -> None:
+    def __init__(
+        self,
+        texts: Sequence[tuple[str, Entry]],
+        media: Sequence[tuple[str, Entry]],
+        refused: Set[str] = frozenset(),
+    ) -> None:
         names = _Names(media)
         alone = Counter(str(_path(entry).parent) for _, entry in texts if not names.named_like(entry))
         self._captions: defaultdict[str, list[LinkedCaption]] = defaultdict(list)
@@ -95,14 +102,18 @@ class Sidecars:
         self._by_column: set[str] = set()
         self._targets: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self._with_text: set[str] = set()
+        self._of_refused: set[str] = set()
         for key, entry in texts:
             for row in entry.facts.get("rows", ()):
                 if row["captions"]:
                     self._with_text.add(key)
-                found = _targets(row, entry, names)
-                if not found and not row.get("image") and _is_report(entry, alone):
-                    found = names.find("folder", str(_path(entry).parent))
+                meant = _targets(row, entry, names)
+                if not meant and not row.get("image") and _is_report(entry, alone):
+                    meant = names.find("folder", str(_path(entry).parent))
                     row = {**row, "captions": [{**c, "scope": "study"} for c in row["captions"]]}  # noqa: PLW2901
+                found = [target for target in meant if target not in refused]
+                if meant and not found:
+                    self._of_refused.add(key)
                 self._link(key, row, found, by_column=entry.kind not in ("text", "sr"))
 
     def _link(self, key: str, row: dict[str, Any], targets: Iterable[str], *, by_column: bool) -> None:
@@ -134,6 +145,10 @@ class Sidecars:
     def has_text(self, key: str) -> bool:
         """Whether a sidecar holds any caption."""
         return key in self._with_text
+
+    def means_refused(self, key: str) -> bool:
+        """Whether a sidecar speaks of media that cannot be used."""
+        return key in self._of_refused
 
     def move(self, duplicate: str, original: str) -> None:
         """Give the captions of a duplicate to its original."""

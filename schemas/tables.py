@@ -54,6 +54,7 @@ Reason = Literal[
     "unmatched_sidecar",
     "malformed_sidecar",
     "no_caption",
+    "media_unused",
     "duplicate",
     "ignored",
     "symlink",
