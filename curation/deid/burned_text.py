@@ -106,7 +106,7 @@ class TextDetector:
             Boxes found before, of the same picture; they come back with the others.
         """
         found = list(known)
-        flow = flow_colours(rgb) if color else None
+        flow = flow_colours(rgb)
         for view in views(rgb, color=color, quick=quick):
             found.extend(self._confirmed(view, self._detect_view(view), found, flow))
         if not quick:
@@ -139,7 +139,7 @@ class TextDetector:
         text, score = self._read(rgb[strip.y0 : strip.y1, strip.x0 : strip.x1])
         return score < _STRIP_SCORE or sum(char.isalnum() for char in text) < 2
 
-    def _turned(self, rgb: RGB, known: Sequence[TextBox], flow: NDArray[np.bool_] | None) -> list[TextBox]:
+    def _turned(self, rgb: RGB, known: Sequence[TextBox], flow: NDArray[np.bool_]) -> list[TextBox]:
         """Boxes of lines that run upwards or downwards: the picture is searched lying on its side."""
         columns = rgb.shape[1]
         view = View("turned", np.ascontiguousarray(np.rot90(rgb)), 0.6)
@@ -147,12 +147,12 @@ class TextDetector:
         boxes = [box for box in self._detect_view(view) if not _small(box)]
         return [
             TextBox(columns - b.y1, b.x0, columns - b.y0, b.x1, b.score, b.method)
-            for b in self._confirmed(view, boxes, lying, None if flow is None else np.rot90(flow))
+            for b in self._confirmed(view, boxes, lying, np.rot90(flow))
         ]
 
     def _confirmed(
         self, view: View, boxes: Sequence[TextBox], known: Sequence[TextBox],
-        flow: NDArray[np.bool_] | None,
+        flow: NDArray[np.bool_],
     ) -> list[TextBox]:  # fmt: skip
         """Boxes the network is sure of, and those of the others in which letters can be read.
 
@@ -160,7 +160,7 @@ class TextDetector:
         a box that holds one counts only when it is read.
         """
         x, y = view.at
-        patches = [box for box in boxes if flow is not None and _patch(box.moved(x, y), flow)]
+        patches = [box for box in boxes if _patch(box.moved(x, y), flow)]
         kept = [
             box for box in boxes if box.score >= self.settings.sure and not _small(box) and box not in patches
         ]

@@ -148,7 +148,8 @@ def test_a_patch_of_flow_colours_counts_as_letters_only_when_it_is_read(
     _seen_as(detector, monkeypatch, {"rgb": [patch]})
     monkeypatch.setattr(detector, "_read", lambda crop: ("D", 0.7))
     assert detector.detect(rgb, color=True) == []
-    assert detector.detect(rgb, color=False) == [patch]
+    grey = np.repeat(rgb[..., :1], 3, axis=2)
+    assert detector.detect(grey) == [patch]
     monkeypatch.setattr(detector, "_read", lambda crop: ("DR", 0.9))
     assert detector.detect(rgb, color=True) == [patch]
 
