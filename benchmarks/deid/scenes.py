@@ -339,7 +339,9 @@ def _clip(scene: Scene, echo: Echo, rng: np.random.Generator) -> Scene:
 
 def _steady(placed: Placed) -> Placed:
     classes = ((40, "inside_clip"), (20, "inside_clip_faint"))
-    return _renamed(placed, next((name for least, name in classes if placed.contrast >= least), "inside_other"))
+    return _renamed(
+        placed, next((name for least, name in classes if placed.contrast >= least), "inside_other")
+    )
 
 
 def _late(placed: Placed) -> Placed:
