@@ -23,12 +23,15 @@ from usds.curation.annotate_task import Annotator, TaskJob
 from usds.schemas.annotations import AnnotationSet
 from usds.schemas.dataset import Dataset
 from usds.schemas.errors import ContentError
+from usds.taxonomy.lines import end_with_parent
 from usds.taxonomy.udt import Taxonomy
 
 __all__ = ["AnnotateReport", "AnnotateSettings", "annotate_dataset"]
 
 WAVE: Final = 64
-"""Tasks between two commits: what a kill can cost."""
+"""Most tasks between two commits: what a kill can cost."""
+WAVE_CAPTIONS: Final = 100_000
+"""Captions between two commits, or a little more: some ten seconds of work."""
 SMALL: Final = 5000
 """Captions below which worker processes cost more than they save."""
 
@@ -139,7 +142,7 @@ def _waves(jobs: Sequence[TaskJob], taxonomy: Taxonomy, workers: int) -> Iterato
 
     The wave is a commit's granularity: files that no manifest names yet would be swept by it.
     """
-    waves = [jobs[start : start + WAVE] for start in range(0, len(jobs), WAVE)]
+    waves = _cut(jobs)
     if workers == 1:
         annotator = Annotator(taxonomy) if jobs else None
         for wave in waves:
@@ -157,12 +160,26 @@ def _waves(jobs: Sequence[TaskJob], taxonomy: Taxonomy, workers: int) -> Iterato
             ) from error
 
 
+def _cut(jobs: Sequence[TaskJob]) -> list[list[TaskJob]]:
+    """The jobs in waves."""
+    waves: list[list[TaskJob]] = []
+    captions = WAVE_CAPTIONS
+    for job in jobs:
+        if captions >= WAVE_CAPTIONS or len(waves[-1]) == WAVE:
+            waves.append([])
+            captions = 0
+        waves[-1].append(job)
+        captions += pq.read_metadata(job.captions).num_rows
+    return waves
+
+
 _annotator: Annotator | None = None
 
 
 def _start(taxonomy: Taxonomy) -> None:
     """Load the taxonomy once in a worker process."""
     global _annotator  # noqa: PLW0603 - a process pool offers its workers no other place
+    end_with_parent()
     _annotator = Annotator(taxonomy)
 
 

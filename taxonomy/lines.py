@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 from typing import Any, Final, cast
 
 from usds.schemas.errors import ContentError
@@ -16,7 +18,14 @@ from usds.taxonomy.extract import Extraction, Extractor
 from usds.taxonomy.normalise import sanitise
 from usds.taxonomy.udt import Taxonomy
 
-__all__ = ["LineError", "annotate_lines", "labels_by_processes", "labels_jsonl", "result_record"]
+__all__ = [
+    "LineError",
+    "annotate_lines",
+    "end_with_parent",
+    "labels_by_processes",
+    "labels_jsonl",
+    "result_record",
+]
 
 BLOCK: Final = 1 << 19
 """Bytes of lines handed to a worker process at once: a second of work or less."""
@@ -165,9 +174,17 @@ def _blocks(lines: Iterable[bytes]) -> Iterator[tuple[int, list[bytes]]]:
 _extractor: Extractor | None = None
 
 
+def end_with_parent() -> None:
+    """End this worker process with the one that started it: a killed parent leaves its pool waiting."""
+    parent = parent_process()
+    if parent is not None:
+        Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+
+
 def _start(taxonomy: Taxonomy) -> None:
     """Build the extractor once in a worker process."""
     global _extractor  # noqa: PLW0603 - a process pool offers its workers no other place
+    end_with_parent()
     _extractor = Extractor(taxonomy)
 
 

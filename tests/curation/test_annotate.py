@@ -213,6 +213,16 @@ def test_workers_and_waves_change_nothing(make_dataset, rows, monkeypatch):
     assert first == second
 
 
+def test_a_wave_also_ends_after_so_many_captions(make_dataset, rows, monkeypatch):
+    dataset = make_dataset(
+        tasks={f"t{n}": ([frame(rows, f"f{n}")], [rows.caption(f"f{n}", CYST)]) for n in range(5)}
+    )
+    monkeypatch.setattr(annotate, "WAVE_CAPTIONS", 2)
+    calls = []
+    annotate_dataset(dataset, UDT, AnnotateSettings(workers=1), progress=lambda *call: calls.append(call))
+    assert calls == [(2, 5), (4, 5), (5, 5)]
+
+
 @pytest.mark.slow
 def test_kill_9_keeps_finished_waves_and_the_old_view(make_dataset, rows):
     dataset = make_dataset(

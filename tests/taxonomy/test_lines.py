@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
+from subprocess import DEVNULL, PIPE
 
+import psutil
 import pytest
 
 from usds.taxonomy import lines as module
-from usds.taxonomy.lines import LineError, annotate_lines, labels_by_processes, labels_jsonl
+from usds.taxonomy.lines import BLOCK, LineError, annotate_lines, labels_by_processes, labels_jsonl
 
 
 def test_order_is_kept_and_bad_lines_are_numbered(extractor):
@@ -67,3 +72,32 @@ def test_a_byte_order_mark_and_surrogates_in_an_id_are_no_obstacle(extractor):
     (line,) = labels_jsonl(extractor, [b'\xef\xbb\xbf{"id": ["\\ud800"], "text": "Liver cyst"}\n'])
     assert not isinstance(line, LineError)
     assert json.loads(line.encode("utf-8"))["id"] == ["\ufffd"]
+
+
+def test_workers_end_when_their_parent_is_killed():
+    command = [sys.executable, "-m", "usds.cli.main", "annotate", "--workers", "2"]
+    lines = b'{"id": 1, "text": "Liver cyst."}\n' * (BLOCK // 20)
+    with subprocess.Popen([*command, "--input", "-", "--output", "-"], stdin=PIPE, stdout=DEVNULL) as parent:
+        assert parent.stdin is not None
+        parent.stdin.write(lines)  # and stays open: the parent waits for more
+        parent.stdin.flush()
+        process = psutil.Process(parent.pid)
+        while len(workers := process.children(recursive=True)) < 2:  # a worker, and who tracks for it
+            assert parent.poll() is None
+            time.sleep(0.1)
+        parent.kill()
+    for _ in range(600):
+        alive = [worker for worker in workers if _lives(worker)]
+        if not alive:
+            return
+        time.sleep(0.2)
+    for left in alive:
+        left.kill()
+    pytest.fail(f"{len(alive)} workers wait on for a parent that is gone")
+
+
+def _lives(process):
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
