@@ -1,6 +1,6 @@
 """Time and memory of `usds audit`, against bare Tesseract over the same pictures in the same run.
 
-    python -m benchmarks.audit [--frames 100 1000] [--pictures FOLDER] [--json]
+    python -m benchmarks.audit [--frames 100 1000] [--pictures FOLDER] [--no-reading] [--json]
 
 Datasets of stills are made by the dataset's own writers: scans of the burned-in text benchmark, or PNG and
 JPEG files of your own, each mirrored and with other gain so that no two are alike; four frames a subject,
@@ -63,9 +63,13 @@ def main() -> None:
     parser.add_argument(
         "--pictures", type=Path, help="folder of pictures of your own, read without subfolders"
     )
+    parser.add_argument(
+        "--no-reading", action="store_true", help="leave out Tesseract: the rest of the audit"
+    )
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    costs = [measure(frames, options.pictures) for frames in options.frames]
+    work = rest if options.no_reading else measure
+    costs = [work(frames, options.pictures) for frames in options.frames]
     if options.json:
         print(json.dumps([asdict(cost) for cost in costs]))
         return
@@ -87,6 +91,15 @@ def measure(frames: int, pictures: Path | None) -> Cost:
     )  # fmt: skip
     cost.ratio, cost.cpu_ratio = cost.seconds / cost.floor_seconds, cost.cpu_seconds / cost.floor_cpu_seconds
     return cost
+
+
+def rest(frames: int, pictures: Path | None) -> Cost:
+    """The same without reading any picture."""
+    with tempfile.TemporaryDirectory() as folder:
+        _in_process(_make, (folder, frames, str(pictures) if pictures else None))
+        text = _in_process(_audit, (folder, False))
+    cost = (text["seconds"], text["cpu"], text["cpu"], text["peak_mb"], text["findings"])
+    return Cost(frames, *cost, floor_seconds=0.0, floor_cpu_seconds=0.0)
 
 
 def _in_process(work: Callable[[Any], Any], arguments: Any) -> Any:

@@ -16,10 +16,10 @@ from typing import Any, Final
 from usds.curation.audit_documents import DocumentAuditor
 from usds.curation.audit_files import AUDIT_FILE, check_files
 from usds.curation.audit_images import ImageAuditor, ImageFinding
-from usds.curation.audit_matchers import Matchers
+from usds.curation.audit_matchers import Finder, Matchers
 from usds.curation.audit_text import TextAuditor
 from usds.curation.audit_types import Finding, mask
-from usds.curation.deid.harvest import IdentifierIndex, Matcher
+from usds.curation.deid.harvest import IdentifierIndex
 from usds.schemas.dataset import Dataset
 from usds.schemas.files import canonical_json, write_json
 from usds.schemas.state import State
@@ -198,7 +198,7 @@ def passes(dataset: Dataset) -> bool:
     return bool(summary.get("passed")) and summary.get("digest") == manifests_digest(dataset)
 
 
-def _cohorts(dataset: Dataset, people: Matcher | None) -> list[Cohort]:
+def _cohorts(dataset: Dataset, people: Finder | None) -> list[Cohort]:
     connection = dataset.connect()
     current = dataset.annotations.current()
     dimensions = dataset.annotations.read(current).dimensions if current else ()
@@ -215,7 +215,7 @@ def _cohorts(dataset: Dataset, people: Matcher | None) -> list[Cohort]:
     return cohorts
 
 
-def _hidden(fact: str, people: Matcher | None) -> str:
+def _hidden(fact: str, people: Finder | None) -> str:
     """A fact as it may be printed: one that names somebody is a finding, and masked here too."""
     return mask(fact) if people is not None and people.find(fact) else fact
 

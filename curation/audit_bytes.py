@@ -1,7 +1,6 @@
 """Audit of raw bytes: identifiers in a file that no reader of its format would show.
 
-Whatever is left in a table or document after its rows were read, it is searched as `strings` would: plain,
-in UTF-16, and behind Base64. Images are not searched so: their parts are known byte by byte.
+What stands in a table beside its columns is searched as `strings` would: plain, in UTF-16, behind Base64.
 """
 
 from __future__ import annotations
@@ -10,13 +9,13 @@ import base64
 import binascii
 import mmap
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
+from usds.curation.audit_matchers import Finder
 from usds.curation.audit_patterns import shown
 from usds.curation.audit_types import Finding, mask
-from usds.curation.deid.harvest import Matcher
 
 __all__ = ["check_bytes", "runs"]
 
@@ -53,7 +52,9 @@ def _decoded(text: str) -> str | None:
     return decoded if decoded.isprintable() else None
 
 
-def check_bytes(path: Path, place: str, people: Matcher, *, end: int | None = None) -> Iterator[Finding]:
+def check_bytes(
+    path: Path, place: str, people: Finder, ranges: Iterable[tuple[int, int]]
+) -> Iterator[Finding]:
     """Identifiers of people in the raw bytes of a file.
 
     Parameters
@@ -61,17 +62,17 @@ def check_bytes(path: Path, place: str, people: Matcher, *, end: int | None = No
     path : Path
     place : str
         How findings name it.
-    people : Matcher
-    end : int, optional
-        Only so many bytes at the end of the file: the footer of a table of images.
+    people : Finder
+    ranges : iterable of (int, int)
+        Half-open places that are searched.
     """
-    size = path.stat().st_size
-    if size == 0:
+    if path.stat().st_size == 0:
         return
     found: set[tuple[str, str]] = set()
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        for start in range(max(0, size - end) if end is not None else 0, size, _WINDOW):
-            for run in runs(data[start : start + _WINDOW + _OVERLAP]):
-                text = shown(run)
-                found |= {(match.klass, mask(text[match.start : match.end])) for match in people.find(text)}
+        for start, end in ranges:
+            for at in range(start, end, _WINDOW):
+                for run in runs(data[at : min(end, at + _WINDOW + _OVERLAP)]):
+                    text = shown(run)
+                    found |= {(one.klass, mask(text[one.start : one.end])) for one in people.find(text)}
     yield from (Finding(klass, place, masked) for klass, masked in sorted(found))

@@ -10,10 +10,10 @@ from importlib import resources
 from typing import Any, Final, cast
 
 from usds.curation.audit_files import AUDIT_FILE
+from usds.curation.audit_matchers import Finder
 from usds.curation.audit_patterns import patterns_in, shown
 from usds.curation.audit_types import Finding, mask
 from usds.curation.croissant import croissant
-from usds.curation.deid.harvest import Matcher
 from usds.curation.settings import IngestSettings
 from usds.schemas.dataset import LOCK, Dataset
 
@@ -34,7 +34,7 @@ class DocumentAuditor:
     Parameters
     ----------
     dataset : Dataset
-    everybody, people : Matcher or None
+    everybody, people : Finder or None
         Of all identifiers, and of names, ids and numbers of people; None: patterns only.
 
     Attributes
@@ -43,7 +43,7 @@ class DocumentAuditor:
         How many were read.
     """
 
-    def __init__(self, dataset: Dataset, everybody: Matcher | None, people: Matcher | None) -> None:
+    def __init__(self, dataset: Dataset, everybody: Finder | None, people: Finder | None) -> None:
         self._dataset = dataset
         self._everybody = everybody
         self._people = people
@@ -120,7 +120,7 @@ class DocumentAuditor:
         written = (settings.model_json_schema(), settings.model_dump(), croissant(self._dataset))
         return {value for document in written for value in _leaves(document)}
 
-    def _judge(self, place: str, text: str, matcher: Matcher | None) -> Iterator[Finding]:
+    def _judge(self, place: str, text: str, matcher: Finder | None) -> Iterator[Finding]:
         self.strings += 1
         for match in matcher.find(text) if matcher else ():
             yield Finding(match.klass, place, mask(text[match.start : match.end]))

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from usds.curation.audit_bytes import check_bytes
-from usds.curation.audit_parquet import check_parquet
-from usds.curation.audit_types import UNREADABLE, Finding
-from usds.curation.deid.harvest import Matcher
+from usds.curation.audit_matchers import Finder
+from usds.curation.audit_parquet import beside_columns, check_parquet
+from usds.curation.audit_types import Finding
 from usds.schemas import tables
 from usds.schemas.dataset import CROISSANT, INFO, LOCK, Dataset
 from usds.schemas.shards import manifest_path
@@ -26,7 +26,6 @@ _TABLES: Final = {
     "images": tables.IMAGES, "frames": tables.FRAMES, "captions": tables.CAPTIONS, "sources": tables.SOURCES,
     "evidence": tables.EVIDENCE, "splits": tables.SPLITS, "corrections": tables.CORRECTIONS,
 }  # fmt: skip
-_FOOTER: Final = 1 << 16
 _CORRECTIONS: Final = re.compile(r"labels-\d{6}\.parquet")
 
 
@@ -63,14 +62,14 @@ def table_files(dataset: Dataset, *, only: str | None = None) -> Iterator[TableF
             yield TableFile(table, relative, frozenset(_TABLES[table].names))
 
 
-def check_files(dataset: Dataset, people: Matcher | None = None) -> tuple[int, list[Finding]]:
+def check_files(dataset: Dataset, people: Finder | None = None) -> tuple[int, list[Finding]]:
     """Files read, and what is wrong with them.
 
     Parameters
     ----------
     dataset : Dataset
-    people : Matcher, optional
-        Identifiers that are searched in the raw bytes of every file.
+    people : Finder, optional
+        Identifiers that are searched in the raw bytes of tables.
     """
     known = _known(dataset)
     parquet = {file.path: file for file in table_files(dataset)}
@@ -95,16 +94,12 @@ def check_files(dataset: Dataset, people: Matcher | None = None) -> tuple[int, l
     return count, findings
 
 
-def _check_file(path: Path, place: str, table: TableFile | None, people: Matcher | None) -> Iterator[Finding]:
-    if table is not None:
-        yield from check_parquet(path, place, table.columns)
+def _check_file(path: Path, place: str, table: TableFile | None, people: Finder | None) -> Iterator[Finding]:
+    if table is None:  # a document: read value by value, elsewhere
+        return
+    yield from check_parquet(path, place, table.columns)
     if people is not None:
-        try:
-            yield from check_bytes(
-                path, place, people, end=_FOOTER if table and table.table == "images" else None
-            )
-        except UNREADABLE:
-            yield Finding("damaged_file", place, "")
+        yield from check_bytes(path, place, people, beside_columns(path))
 
 
 def _folder(dataset: Dataset, path: Path) -> str:

@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from usds.curation.audit_matchers import Matchers
+from usds.curation.audit_matchers import Finder, Matchers
 from usds.curation.audit_patterns import patterns_in
 from usds.curation.audit_types import UNREADABLE, Finding, mask
 from usds.curation.deid.harvest import Matcher
@@ -186,7 +186,7 @@ _STRANGER: Final = 5
 
 
 def judge(
-    words: Sequence[Word], matcher: Matcher | None, place: str, people: Matcher | None = None
+    words: Sequence[Word], matcher: Matcher | None, place: str, people: Finder | None = None
 ) -> list[Finding]:
     """What the words that were read give away: identifiers, patterns, other patients, legible words."""
     findings: list[Finding] = []

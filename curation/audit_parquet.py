@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from usds.curation.audit_types import UNREADABLE, Finding
 
-__all__ = ["check_parquet", "string_arrays"]
+__all__ = ["beside_columns", "check_parquet", "string_arrays"]
 
 _NOTES: Final = frozenset({b"ARROW:schema"})
 _MAGIC: Final = 4
@@ -41,7 +41,7 @@ def check_parquet(path: Path, place: str, columns: frozenset[str]) -> Iterator[F
             # The name of a column that should not be there may itself be a name.
             names = shard.schema_arrow.names
             yield from (Finding("unknown_column", place, "*") for name in names if name not in columns)
-            if _has_gaps(shard.metadata, path.stat().st_size):
+            if _gaps(shard.metadata, path.stat().st_size):
                 yield Finding("hidden_bytes", place, "bytes that belong to no column")
             if _has_longer_footer(shard.metadata, path):
                 yield Finding("hidden_bytes", place, "footer")
@@ -80,15 +80,26 @@ def _chunks(metadata: Any) -> Iterator[Any]:
             yield metadata.row_group(group).column(column)
 
 
-def _has_gaps(metadata: Any, size: int) -> bool:
-    """Whether anything stands between the column chunks: old row groups, indexes, filters, words."""
-    at = _MAGIC
+def beside_columns(path: Path) -> list[tuple[int, int]]:
+    """Half-open places of a file that belong to no column: gaps and footer; the whole of a damaged one."""
+    size = path.stat().st_size
+    try:
+        with pq.ParquetFile(path) as shard:
+            return [*_gaps(shard.metadata, size), (size - shard.metadata.serialized_size - 2 * _MAGIC, size)]
+    except UNREADABLE:
+        return [(0, size)]
+
+
+def _gaps(metadata: Any, size: int) -> list[tuple[int, int]]:
+    """What stands between the column chunks: old row groups, indexes, filters, words."""
+    at, gaps = _MAGIC, list[tuple[int, int]]()
     filled = (chunk for chunk in _chunks(metadata) if chunk.total_compressed_size)
-    for start, length in sorted(map(_span, filled)):
+    footer = size - metadata.serialized_size - 2 * _MAGIC
+    for start, length in [*sorted(map(_span, filled)), (footer, 0)]:
         if start != at:
-            return True
+            gaps.append((min(at, start), max(at, start)))
         at = start + length
-    return at != size - metadata.serialized_size - 2 * _MAGIC
+    return gaps
 
 
 def _span(chunk: Any) -> tuple[int, int]:

@@ -11,12 +11,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from usds.curation.audit_files import TableFile, table_files
-from usds.curation.audit_matchers import Matchers
+from usds.curation.audit_matchers import Finder, Matchers
 from usds.curation.audit_parquet import string_arrays
 from usds.curation.audit_patterns import patterns_in, without_marks
 from usds.curation.audit_types import UNREADABLE, Finding, mask
 from usds.curation.audit_values import code_is_known, is_expected, looks_coded
-from usds.curation.deid.harvest import Matcher
 from usds.schemas.dataset import Dataset
 from usds.schemas.errors import UsdsError
 from usds.taxonomy.udt import load_taxonomy
@@ -99,8 +98,11 @@ class TextAuditor:
         if table.startswith("evidence") and column in ("surface", "cue"):
             yield from self._judge(place, value, self._matchers.everybody)
             return
-        if self._is_stray_label(table, column, value):
-            yield Finding("open_vocabulary", place, mask(value))
+        if (is_label := self._is_label(table, column, value)) is not None:
+            if not is_label:
+                yield Finding("open_vocabulary", place, mask(value))
+                yield from self._strangers(place, value)
+            return
         expected = is_expected(table.split("/", maxsplit=1)[0], column, value)
         if expected or column == _CODES:
             return
@@ -109,13 +111,13 @@ class TextAuditor:
         yield from self._strangers(place, value)
         yield from (Finding(klass, place, mask(found)) for klass, found in _patterns(column, value))
 
-    def _is_stray_label(self, table: str, column: str, value: str) -> bool:
-        """Whether a label is none of the taxonomy that lies beside the labels."""
+    def _is_label(self, table: str, column: str, value: str) -> bool | None:
+        """Whether a label is one of the taxonomy that lies beside it; None in columns of anything else."""
         kind, _, name = table.partition("/set=")
         labels = self._labels.get(name)
-        if labels is None or value in labels:
-            return False
-        return column in _LABELLED or (kind == "annotations" and column in labels)
+        if labels is None or not (column in _LABELLED or (kind == "annotations" and column in labels)):
+            return None
+        return value in labels
 
     def _codes(self, batch: pa.RecordBatch) -> Iterator[Finding]:
         """Codes of headers: the words beside them must be the standard's."""
@@ -161,7 +163,7 @@ class TextAuditor:
         for match in people.find(value) if people else ():
             yield Finding(match.klass, place, mask(value[match.start : match.end]))
 
-    def _judge(self, place: str, value: str, matcher: Matcher | None) -> Iterator[Finding]:
+    def _judge(self, place: str, value: str, matcher: Finder | None) -> Iterator[Finding]:
         plain = without_marks(value)
         for match in matcher.find(plain) if matcher else ():
             yield Finding(match.klass, place, mask(plain[match.start : match.end]))

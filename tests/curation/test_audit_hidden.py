@@ -10,10 +10,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.audited import FRAME, SUBJECT, index, make
+from support.audited import FRAME, IDS, SUBJECT, index, make
 
 from usds.curation.audit import audit
 from usds.curation.croissant import write_croissant
+from usds.curation.readers.base import Identifier
 from usds.schemas import tables
 from usds.schemas.dataset import Dataset
 from usds.schemas.files import file_sha256, read_json, write_json
@@ -256,6 +257,35 @@ def test_a_label_that_is_none_is_found(dataset, label, klass):
     assert klass in found(dataset)
     places = {one.place.split(".")[-1] for one in audit(dataset, index()).findings}
     assert {"organ", "negated"} <= places
+
+
+TERMS = "Hashimoto thyroiditis and Graves' disease; a Baker cyst; fluid in the pouch of Douglas."
+
+
+@pytest.mark.parametrize(
+    "name", ["Hashimoto^Yuki", "Graves^Ann", "Baker^Tom", "Douglas^Ian", "Crohn^Bo", "Udt^Usds"]
+)
+def test_a_patient_who_is_called_like_a_disease_does_not_fail_the_words_of_others(tmp_path, name):
+    from support.tiny_dataset import annotation_row, write_annotations
+
+    dataset = make(tmp_path / "d", caption=TERMS)
+    taxonomy = load_taxonomy("udt")
+    row = annotation_row(FRAME, None, {"diagnosis": ["nodule"]}, taxonomy)
+    write_annotations(dataset, taxonomy, [row])
+    known = index()
+    known.add(IDS.subject("id", "4712"), Identifier(name, "name"))
+    assert audit(dataset, known).findings == []
+
+
+@pytest.mark.parametrize(
+    "text", ["A cyst, as in Baker before.", "Douglas was seen with an effusion.", "Cyst of Tom Baker."]
+)
+def test_the_same_name_without_its_noun_is_found(tmp_path, text):
+    dataset = make(tmp_path / "d", caption=text)
+    known = index()
+    for name in ("Baker^Tom", "Douglas^Ian"):
+        known.add(IDS.subject("id", name), Identifier(name, "name"))
+    assert "name" in audit(dataset, known).counts()
 
 
 def test_a_name_in_corrections_is_found(dataset):
