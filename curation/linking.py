@@ -160,7 +160,7 @@ def link(
 
 
 def _is_refused_medium(source: Source) -> bool:
-    """Whether text may mean a file that the first pass refused; one that cannot be read is of unknown kind."""
+    """Whether text may mean a file that the first pass refused; what cannot be read has an unknown kind."""
     if source.reason in ("ok", "ignored", "no_pixels"):
         return False
     return source.entry.kind in MEDIA_KINDS or (

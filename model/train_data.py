@@ -157,9 +157,7 @@ def _tell(
             "or train without labels (model.graph.kind: none, model.loss.kind: clip)"
         )
     if empty:
-        note(
-            f"no training record has a label of {', '.join(empty)}: neither learned nor compared"
-        )
+        note(f"no training record has a label of {', '.join(empty)}: neither learned nor compared")
     if not len(valid):
         note("the split has no validation side: the last checkpoint is taken instead of the best")
 
