@@ -15,8 +15,8 @@ from setuptools import setup
 
 # What runs for every caption.
 HOT = (
-    "actions", "assertion", "context", "coordination", "cues", "direction", "extract", "fuzzy", "gate", "keys",
-    "lexicon", "lookback", "mentions", "normalise", "normality", "rules", "scopes",
+    "actions", "assertion", "context", "coordination", "cues", "direction", "extract", "fuzzy", "gate",
+    "keys", "lexicon", "lookback", "mentions", "normalise", "normality", "rules", "scopes",
 )  # fmt: skip
 COMPILER = "mypy==2.4.1"
 ROOT = Path(__file__).parent
