@@ -217,8 +217,8 @@ def _check_settings(dataset: Dataset, settings: IngestSettings, options: IngestO
     )
     if not options.redo:
         raise UsageError(
-            f"{dataset.root} was made with other settings or by another version ({'; '.join(found)}): go back "
-            "to those, write it again with --redo, or ingest into another dataset with --dataset"
+            f"{dataset.root} was made with other settings or by another version ({'; '.join(found)}): go "
+            "back to those, write it again with --redo, or ingest into another dataset with --dataset"
         )
     dataset.save_info(
         settings=settings.output(), settings_hash=settings.output_hash(), detector=detector_version(),

@@ -140,11 +140,14 @@ class TextDetector:
         return score < _STRIP_SCORE or sum(char.isalnum() for char in text) < 2
 
     def _turned(self, rgb: RGB, known: Sequence[TextBox], flow: NDArray[np.bool_]) -> list[TextBox]:
-        """Boxes of lines that run upwards or downwards: the picture is searched lying on its side."""
+        """Boxes of lines that run upwards or downwards: the picture is searched lying on its side.
+
+        What stands upright there runs level in the picture itself, which was searched: mostly flow in a vessel.
+        """
         columns = rgb.shape[1]
         view = View("turned", np.ascontiguousarray(np.rot90(rgb)), 0.6)
         lying = [TextBox(b.y0, columns - b.x1, b.y1, columns - b.x0, b.score, b.method) for b in known]
-        boxes = [box for box in self._detect_view(view) if not _small(box)]
+        boxes = [box for box in self._detect_view(view) if _runs_level(box)]
         return [
             TextBox(columns - b.y1, b.x0, columns - b.y0, b.x1, b.score, b.method)
             for b in self._confirmed(view, boxes, lying, np.rot90(flow))
@@ -322,6 +325,10 @@ def _small(box: TextBox) -> bool:
     """Hardly wider than high: a tick, a caliper or a letter."""
     width, height = box.x1 - box.x0, box.y1 - box.y0
     return max(width, height) <= _MARK_RATIO * min(width, height)
+
+
+def _runs_level(box: TextBox) -> bool:
+    return box.x1 - box.x0 > _MARK_RATIO * (box.y1 - box.y0)
 
 
 def _common(a: TextBox, b: TextBox) -> int:

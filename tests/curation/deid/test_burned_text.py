@@ -8,11 +8,13 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 from pydantic import ValidationError
+from pydicom import dcmread
+from pydicom.data import get_testdata_file
 from support.pixel_scenes import linear_area, screen, write
 
 from usds.curation.deid.burned_text import DetectorSettings, TextBox, TextDetector, merge
 from usds.curation.deid.ocr_models import alphabet, session, without_denormals
-from usds.curation.deid.text_views import carries_colour, views
+from usds.curation.deid.text_views import carries_colour, flow_colours, views
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +168,14 @@ def test_lines_that_run_upwards_or_downwards_are_found(detector: TextDetector, t
     ys, xs = np.nonzero(label.max(axis=2))
     place = (slice(160 + ys.min(), 161 + ys.max()), slice(300 + xs.min(), 301 + xs.max()))
     assert covered(detector.detect(rgb), place, rgb.shape) >= 0.9
+
+
+def test_flow_along_a_vessel_is_no_upright_line(detector: TextDetector) -> None:
+    real = dcmread(str(get_testdata_file("examples_rgb_color.dcm"))).pixel_array
+    rgb = np.ascontiguousarray(real[53:168, 5:320])
+    flow = (slice(32, 72), slice(45, 240))
+    assert flow_colours(rgb)[flow].mean() > 0.2
+    assert covered(detector.detect(rgb, color=True), flow, rgb.shape) == 0
 
 
 def test_faint_even_letters_on_coarse_speckle_are_found(detector: TextDetector) -> None:
