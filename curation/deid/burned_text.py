@@ -142,7 +142,7 @@ class TextDetector:
     def _turned(self, rgb: RGB, known: Sequence[TextBox], flow: NDArray[np.bool_]) -> list[TextBox]:
         """Boxes of lines that run upwards or downwards: the picture is searched lying on its side.
 
-        What stands upright there runs level in the picture itself, which was searched: mostly flow in a vessel.
+        What stands upright there runs level in the picture itself, which was searched: flow mostly.
         """
         columns = rgb.shape[1]
         view = View("turned", np.ascontiguousarray(np.rot90(rgb)), 0.6)
