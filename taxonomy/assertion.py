@@ -8,6 +8,8 @@ phrase once, so it is linear in the caption.
 
 from __future__ import annotations
 
+import re
+
 from usds.taxonomy.cues import Cues
 from usds.taxonomy.document import CompoundEntry
 from usds.taxonomy.keys import in_key
@@ -19,6 +21,8 @@ __all__ = ["Sweep"]
 
 _SITES = ("site", "system")
 _ADVERBS = frozenset(["possibly", "probably", "questionably", "perhaps", "potentially", "presumably"])
+_SIGN = re.compile(r":?[ \t]+[-+](?=[ \t]*(?:[.,;\n]|$))")
+_SIGNS = 2  # a single dash at the end of a caption may be a slip
 _SPAN = 2  # further tokens that a compound may span over a verb: "flow in both testes is normal"
 
 
@@ -52,7 +56,20 @@ class Sweep(Cues):
                 self._head(hit)
             if mark.judges:
                 self._normal(index, hit)
+        if " -" in self.text:
+            self._signs()
         return self.mentions
+
+    def _signs(self) -> None:
+        """ "Effusion -, synovitis +": signs behind findings; hyphens are no tokens, so the text tells."""
+        signs = list(_SIGN.finditer(self.text))
+        if len(signs) < _SIGNS:
+            return
+        denied = {sign.start() for sign in signs if "+" not in sign.group()}
+        for mention in self.mentions:
+            site = mention.item is not None and mention.item.role in _SITES
+            if not site and mention.assertion == "present" and self.tokens.ends[mention.last - 1] in denied:
+                mention.assertion = "negated"
 
     def _state(self, first: int) -> tuple[str, Hit | None]:
         if self.other is not None:

@@ -16,6 +16,9 @@ _DENIABLE = ("either", "suspicio", "suspect", "suggest", "concern", "worrisome",
 _ABLE = frozenset(["can", "could", "able", "helps", "helped", "us", "allows"])
 _ABILITY = ("can", "ca", "could", "couldn", "would", "unable", "not")
 _STARTS = frozenset([".", ",", ";", ":", "!"])
+_DEEP = frozenset(["behind", "beneath", "deep", "distal", "posterior", "below", "underneath", "beyond"])
+_ARTEFACTS = frozenset(["shadow", "shadows", "shadowing", "enhancement", "reverberation", "transmission"])
+_NEAR_ARTEFACT = 4  # tokens from an artefact to the word for its place: "shadowing is clearly seen behind"
 
 
 class Cues(LookBack):
@@ -264,6 +267,8 @@ class Cues(LookBack):
             self.suspended = True
         if self.doubt is not None and self.since(self.doubt):
             self.doubt_paused = not self.doubt_list
+        if words[hit.first] in _DEEP and direction.said_before(words, hit.first, _ARTEFACTS, _NEAR_ARTEFACT):
+            return  # "shadowing behind the thyroid nodule": the nodule throws it
         self.landmark = hit
 
     def on_ultrasound(self, index: int, hit: Hit) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from usds.taxonomy import direction
 from usds.taxonomy.coordination import Coordination
 from usds.taxonomy.lexicon import Hit
+from usds.taxonomy.mentions import Mention
 from usds.taxonomy.scopes import REACH, SHORT
 
 __all__ = ["ENDS", "LookBack"]
@@ -14,6 +15,7 @@ _ANSWERS = frozenset(["no", "none", "nil", "n"])
 _ASKS = frozenset([":", "|", "=", "?"])
 _ANSWER_ENDS = frozenset([".", ",", ";", "|", "(", ")", "!", "in", "on"])
 _SITES = ("site", "system")
+_INDEFINITE = frozenset(["a", "an"])
 _EXCLUSION = frozenset(["excluded", "ruled", "exclude", "rule"])
 _ASIDES = frozenset(
     ["which", "however", "therefore", "though", "it", "they", "this", "these", "and", "but", "also"]
@@ -66,7 +68,12 @@ class LookBack(Coordination):
         for mention in self.mentions[max(start, stop - REACH) : stop]:
             role = mention.item.role if mention.item is not None else "finding"
             if role in _SITES:
-                meant = assertion not in ("negated", "uncertain")  # a site is the topic
+                # A site is the topic, unless it is what is doubted.
+                meant = assertion not in ("negated", "uncertain") or self.doubted_site(
+                    mention, hit, assertion
+                )
+                if not meant and mention.assertion == "history" and assertion == "negated":
+                    mention.assertion = "present"  # "the previous hepatic cyst is not seen": the liver is
             elif role == "descriptor" and assertion == "uncertain":
                 # "Calcification is possible": the subject itself, not an adjective of it.
                 subject = (
@@ -78,6 +85,15 @@ class LookBack(Coordination):
             if meant and (mention.assertion != "other" or assertion not in ("negated", "uncertain")):
                 mention.assertion = assertion
                 mention.cue = (hit.first, hit.last)
+
+    def doubted_site(self, mention: Mention, hit: Hit, assertion: str) -> bool:
+        """ "A necrotic node could not be excluded": the site itself is the thing in doubt."""
+        if assertion != "uncertain" or not direction.is_subject(self.tokens.words, mention.last, hit):
+            return False
+        named = [m.item.role for m in self.behind() if m.first == mention.first and m.item is not None]
+        if "finding" in named:
+            return False  # "parathyroid adenoma is possible"
+        return direction.said_before(self.tokens.words, mention.first, _INDEFINITE, SHORT)
 
     def other_subject(self, hit: Hit) -> bool:
         """Whether what is denied or doubted has no label: "a nodule, malignancy cannot be excluded"."""

@@ -193,7 +193,8 @@ class Scopes:
     def on_and_the(self, index: int, hit: Hit) -> None:
         del index, hit
         self.end_negation()
-        self.end_doubt()
+        if not self.doubt_list:  # "the differential includes a cyst and a carcinoma"
+            self.end_doubt()
         self.past = None
         self.new_subject()
 
