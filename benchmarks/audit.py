@@ -187,8 +187,8 @@ def _rows(ids: Any, number: int, subject: str) -> tuple[dict[str, Any], dict[str
 
 
 def _audit(arguments: tuple[str, bool]) -> dict[str, float]:
-    from usds.curation import audit_images
-    from usds.curation.audit import audit
+    from usds.curation.audit import images as reader
+    from usds.curation.audit.run import audit
     from usds.curation.deid.harvest import IdentifierIndex
     from usds.schemas.dataset import Dataset
     from usds.schemas.state import State
@@ -198,7 +198,7 @@ def _audit(arguments: tuple[str, bool]) -> dict[str, float]:
     dataset = Dataset.open(Path(folder) / "dataset")
     state = State.open(dataset.info.dataset_id, dataset.info.key_fingerprint)
     if not images:
-        audit_images.tesseract_pages = lambda pictures, _: [[] for _ in pictures]  # type: ignore[assignment]
+        reader.tesseract_pages = lambda pictures, _: [[] for _ in pictures]  # type: ignore[assignment]
     start, cpu = time.perf_counter(), _cpu()
     report = audit(dataset, IdentifierIndex.load(state), state=state)
     return {

@@ -12,7 +12,7 @@ import typer
 from usds.cli.console import DEFAULT_DATASET, JsonOption, Output, command_line, progress
 
 if TYPE_CHECKING:
-    from usds.curation.audit import AuditReport
+    from usds.curation.audit.run import AuditReport
     from usds.curation.deid.harvest import IdentifierIndex
     from usds.schemas.dataset import Dataset
     from usds.schemas.state import State
@@ -48,7 +48,7 @@ def audit(
     are read by Tesseract, another family than the one that cleaned them. Exit 1 on any finding; 3 when
     nothing was found but no independent reader is installed.
     """
-    from usds.curation.audit import audit as run
+    from usds.curation.audit.run import audit as run
     from usds.schemas.dataset import Dataset
 
     output = Output(json)
@@ -65,7 +65,7 @@ def audit(
     output.data(report.to_json())
     _render(report, output)
     if html is not None:
-        from usds.curation.audit_report import write_audit_html
+        from usds.curation.audit.report import write_audit_html
 
         write_audit_html(report, html)
         output.show(f"report: {html}")
@@ -107,7 +107,7 @@ def _harvest(raws: list[Path]) -> IdentifierIndex:
 def _render(report: AuditReport, output: Output) -> None:
     from rich.table import Table
 
-    from usds.curation.audit_report import verdict
+    from usds.curation.audit.report import verdict
 
     table = Table(title="Audit", title_justify="left")
     for column in ("class", "place", "masked value"):

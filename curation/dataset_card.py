@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from usds.curation.audit import passes
+from usds.curation.audit.run import passes
 from usds.curation.samples import Samples
 from usds.curation.stats import Count, CountTable, Stats, collect_stats, publishable, publishable_total
 from usds.schemas.dataset import Dataset

@@ -23,7 +23,7 @@ from benchmarks.deid.echo import SHAPES, scan
 from benchmarks.deid.lettering import FONTS, place
 from benchmarks.deid.scenes import BANNERS, RGB, TINTS
 from benchmarks.deid.score import interval
-from usds.curation.audit_images import judge, tesseract_words
+from usds.curation.audit.images import judge, tesseract_words
 from usds.curation.deid.harvest import IdentifierIndex, Matcher
 from usds.curation.deid.pixels import PixelCleaner
 from usds.curation.readers.base import Identifier

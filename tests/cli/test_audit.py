@@ -31,10 +31,10 @@ def sound(tmp_path_factory):
 def root(sound, tmp_path, monkeypatch):
     """A copy of it; its one picture of speckle is not read again by Tesseract each time."""
     monkeypatch.setattr(
-        "usds.curation.audit_images.tesseract_pages", lambda pictures, _: [[] for _ in pictures]
+        "usds.curation.audit.images.tesseract_pages", lambda pictures, _: [[] for _ in pictures]
     )
-    monkeypatch.setattr("usds.curation.audit_images.shutil.which", lambda _: "tesseract")
-    monkeypatch.setattr("usds.curation.audit_images._version", lambda _: "5")
+    monkeypatch.setattr("usds.curation.audit.images.shutil.which", lambda _: "tesseract")
+    monkeypatch.setattr("usds.curation.audit.images._version", lambda _: "5")
     return shutil.copytree(sound, tmp_path / "dataset")
 
 
@@ -109,7 +109,7 @@ def test_pictures_in_doubt_are_kept_in_the_private_state_alone(usds, tmp_path, m
     import cv2
     import numpy as np
 
-    from usds.curation.audit_images import Word
+    from usds.curation.audit.images import Word
 
     image = np.full((64, 64, 3), 9, np.uint8)
     dataset = make(tmp_path / "dataset", image=cv2.imencode(".png", image)[1].tobytes())
@@ -118,10 +118,10 @@ def test_pictures_in_doubt_are_kept_in_the_private_state_alone(usds, tmp_path, m
     index().save(state)
     read = [Word("WINTERBOTTOM", 95.0, (0, 0, 9, 9), 1)]
     monkeypatch.setattr(
-        "usds.curation.audit_images.tesseract_pages", lambda pictures, _: [read for _ in pictures]
+        "usds.curation.audit.images.tesseract_pages", lambda pictures, _: [read for _ in pictures]
     )
-    monkeypatch.setattr("usds.curation.audit_images.shutil.which", lambda _: "tesseract")
-    monkeypatch.setattr("usds.curation.audit_images._version", lambda _: "5")
+    monkeypatch.setattr("usds.curation.audit.images.shutil.which", lambda _: "tesseract")
+    monkeypatch.setattr("usds.curation.audit.images._version", lambda _: "5")
     before = {path: path.stat().st_mtime_ns for path in dataset.root.rglob("*.parquet")}
     assert usds("audit", dataset.root).exit_code == 1
     assert not (state.folder / "audit").exists()
@@ -150,7 +150,7 @@ def test_a_picture_that_the_reader_fails_at_does_not_pass(usds, root, monkeypatc
     def fail(*_):
         raise subprocess.CalledProcessError(1, "tesseract")
 
-    monkeypatch.setattr("usds.curation.audit_images.tesseract_pages", fail)
+    monkeypatch.setattr("usds.curation.audit.images.tesseract_pages", fail)
     result = usds("audit", root, "--json")
     assert result.exit_code == 1
     assert json.loads(result.stdout)["found"] == {"unread_image": 1}

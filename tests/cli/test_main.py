@@ -84,7 +84,10 @@ def test_every_command_has_help_with_an_example(usds, name):
         (["--verbse"], "No such option: --verbse"),
         (["stats", "--htm", "x"], "--htm"),
         (["annotate", "--explain"], "Option '--explain' requires an argument (see `usds COMMAND --help`)"),
-        (["taxonomy", "similarity", "--mode", "x"], "Invalid value for '--mode': 'x' is not one of 'identity'"),
+        (
+            ["taxonomy", "similarity", "--mode", "x"],
+            "Invalid value for '--mode': 'x' is not one of 'identity'",
+        ),
         (["sql"], "Missing argument 'SELECT' (see `usds sql --help`)"),
     ],
 )

@@ -9,7 +9,7 @@ from support.dicom_factory import Planted, make_us_dicom, phantom
 from support.in_process import ingest_here
 
 from usds.curation.annotate import annotate_dataset
-from usds.curation.audit import audit
+from usds.curation.audit.run import audit
 from usds.curation.corrections import Correction, append_corrections, read_corrections
 from usds.curation.deid.harvest import IdentifierIndex
 from usds.curation.forget import forget, subject_of_file

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from support.audited import FRAME, IDS, SUBJECT, index, make
 
-from usds.curation.audit import audit
+from usds.curation.audit.run import audit
 from usds.curation.croissant import write_croissant
 from usds.curation.readers.base import Identifier
 from usds.schemas import tables
@@ -29,7 +29,7 @@ NAME = "Winterbottom"
 def quick_reader(monkeypatch):
     """These leaks are not in pixels: one speckled picture need not be read each time."""
     monkeypatch.setattr(
-        "usds.curation.audit_images.tesseract_pages", lambda pictures, _: [[] for _ in pictures]
+        "usds.curation.audit.images.tesseract_pages", lambda pictures, _: [[] for _ in pictures]
     )
 
 

@@ -25,9 +25,9 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from usds.curation.audit_matchers import Finder, Matchers
-from usds.curation.audit_patterns import patterns_in
-from usds.curation.audit_types import UNREADABLE, Finding, mask
+from usds.curation.audit.matchers import Finder, Matchers
+from usds.curation.audit.patterns import patterns_in
+from usds.curation.audit.types import UNREADABLE, Finding, mask
 from usds.curation.deid.harvest import Matcher
 from usds.curation.deid.words import fold, is_word
 from usds.curation.picture_bytes import image_metadata, whole_blocks

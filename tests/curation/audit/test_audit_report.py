@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from support.audited import index, make
 
-from usds.curation.audit import AuditReport, audit
-from usds.curation.audit_report import MEANINGS, verdict, write_audit_html
-from usds.curation.audit_types import Finding
+from usds.curation.audit.report import MEANINGS, verdict, write_audit_html
+from usds.curation.audit.run import AuditReport, audit
+from usds.curation.audit.types import Finding
 
-SOURCE = Path(__file__).parents[2] / "curation"
+SOURCE = Path(__file__).parents[3] / "curation/audit"
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_the_verdict_says_what_it_rests_on(known, independent, found, expected):
 
 def test_every_class_of_finding_has_a_meaning():
     named = set()
-    for path in SOURCE.glob("audit*.py"):
+    for path in SOURCE.glob("*.py"):
         named |= set(re.findall(r"""Finding\(\s*"([a-z_]+)\"""", path.read_text("utf-8")))
     assert named == MEANINGS.keys() - {"pattern"}
 

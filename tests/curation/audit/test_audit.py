@@ -12,9 +12,9 @@ from support.audited import FRAME, IDS, SUBJECT, index, make, put
 from support.dicom_factory import phantom
 from support.tiny_dataset import annotation_row, write_annotations
 
-from usds.curation.audit import AUDIT_FILE, audit, passes
-from usds.curation.audit_patterns import patterns_in
-from usds.curation.audit_types import mask
+from usds.curation.audit.patterns import patterns_in
+from usds.curation.audit.run import AUDIT_FILE, audit, passes
+from usds.curation.audit.types import mask
 from usds.curation.croissant import write_croissant
 from usds.curation.picture_bytes import image_metadata
 from usds.curation.readers.base import Identifier
@@ -249,7 +249,7 @@ def test_corrections_are_read(tmp_path):
 
 
 def test_without_tesseract_pixels_are_still_read_and_the_report_says_by_whom(tmp_path, monkeypatch):
-    monkeypatch.setattr("usds.curation.audit_images.shutil.which", lambda _: None)
+    monkeypatch.setattr("usds.curation.audit.images.shutil.which", lambda _: None)
     report = audit(make(tmp_path / "d", image=lettered("WINTERBOTTOM")), index())
     assert "name" in report.counts()
     clean = audit(make(tmp_path / "e"), index())

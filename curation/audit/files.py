@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from usds.curation.audit_bytes import check_bytes
-from usds.curation.audit_matchers import Finder
-from usds.curation.audit_parquet import beside_columns, check_parquet
-from usds.curation.audit_types import Finding
+from usds.curation.audit.bytes import check_bytes
+from usds.curation.audit.matchers import Finder
+from usds.curation.audit.parquet import beside_columns, check_parquet
+from usds.curation.audit.types import Finding
 from usds.schemas import tables
 from usds.schemas.dataset import CROISSANT, INFO, LOCK, Dataset
 from usds.schemas.shards import manifest_path

@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-from usds.curation.audit_documents import DocumentAuditor
-from usds.curation.audit_files import AUDIT_FILE, check_files
-from usds.curation.audit_images import ImageAuditor, ImageFinding
-from usds.curation.audit_matchers import Finder, Matchers
-from usds.curation.audit_text import TextAuditor
-from usds.curation.audit_types import Finding, mask
+from usds.curation.audit.documents import DocumentAuditor
+from usds.curation.audit.files import AUDIT_FILE, check_files
+from usds.curation.audit.images import ImageAuditor, ImageFinding
+from usds.curation.audit.matchers import Finder, Matchers
+from usds.curation.audit.text import TextAuditor
+from usds.curation.audit.types import Finding, mask
 from usds.curation.deid.harvest import IdentifierIndex
 from usds.schemas.dataset import Dataset
 from usds.schemas.files import canonical_json, write_json

@@ -11,7 +11,7 @@ from pathlib import Path
 from string import Template
 from typing import Final
 
-from usds.curation.audit import AuditReport
+from usds.curation.audit.run import AuditReport
 from usds.schemas.files import atomic_path
 
 __all__ = ["MEANINGS", "verdict", "write_audit_html"]

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from usds.curation.audit_types import UNREADABLE, Finding
+from usds.curation.audit.types import UNREADABLE, Finding
 
 __all__ = ["beside_columns", "check_parquet", "string_arrays"]
 

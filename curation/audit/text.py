@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from usds.curation.audit_files import TableFile, table_files
-from usds.curation.audit_matchers import Finder, Matchers
-from usds.curation.audit_parquet import string_arrays
-from usds.curation.audit_patterns import patterns_in, without_marks
-from usds.curation.audit_types import UNREADABLE, Finding, mask
-from usds.curation.audit_values import code_is_known, is_expected, looks_coded
+from usds.curation.audit.files import TableFile, table_files
+from usds.curation.audit.matchers import Finder, Matchers
+from usds.curation.audit.parquet import string_arrays
+from usds.curation.audit.patterns import patterns_in, without_marks
+from usds.curation.audit.types import UNREADABLE, Finding, mask
+from usds.curation.audit.values import code_is_known, is_expected, looks_coded
 from usds.schemas.dataset import Dataset
 from usds.schemas.errors import UsdsError
 from usds.taxonomy.udt import load_taxonomy

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from usds.curation.audit_matchers import Finder
-from usds.curation.audit_patterns import shown
-from usds.curation.audit_types import Finding, mask
+from usds.curation.audit.matchers import Finder
+from usds.curation.audit.patterns import shown
+from usds.curation.audit.types import Finding, mask
 
 __all__ = ["check_bytes", "runs"]
 

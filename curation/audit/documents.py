@@ -9,10 +9,10 @@ from functools import cache
 from importlib import resources
 from typing import Any, Final, cast
 
-from usds.curation.audit_files import AUDIT_FILE
-from usds.curation.audit_matchers import Finder
-from usds.curation.audit_patterns import patterns_in, shown
-from usds.curation.audit_types import Finding, mask
+from usds.curation.audit.files import AUDIT_FILE
+from usds.curation.audit.matchers import Finder
+from usds.curation.audit.patterns import patterns_in, shown
+from usds.curation.audit.types import Finding, mask
 from usds.curation.croissant import croissant
 from usds.curation.settings import IngestSettings
 from usds.schemas.dataset import LOCK, Dataset

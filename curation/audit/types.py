@@ -21,7 +21,7 @@ class Finding:
     ----------
     klass : str
         ``name``, ``id``, ``date`` ... for a harvested identifier; ``pattern:date``, ``pattern:mail`` ... for
-        what is shaped like one; others are the keys of ``usds.curation.audit_report.MEANINGS``.
+        what is shaped like one; others are the keys of ``usds.curation.audit.report.MEANINGS``.
     place : str
         Table, column and keyed id, or the file below the dataset.
     masked : str
