@@ -62,6 +62,8 @@ class Cues(LookBack):
         """ "Absent flow" and "flow is absent"."""
         if direction.said_before(self.tokens.words, hit.first, _NOT, 2):
             return
+        if self.answers(hit) and self._answer(hit, "negated"):
+            return
         if self.judges_subject(index, hit) or self.answers(hit):
             self.on_negation_after(index, hit)
         elif hit.last < len(self.tokens.words) and self.tokens.words[hit.last] not in ENDS:

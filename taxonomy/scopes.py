@@ -238,6 +238,8 @@ class Scopes:
         self.past_adverb = None
         if self.negation is not None and self.since(self.negation):
             self.verb_in_negation = True
+        elif self.negation is not None and self.comma_at >= self.negation.last:
+            self.end_negation()  # "has no perceptible wall, is anechoic"
         head = self.pending_head
         self.new_subject()
         self.pending_head = head
