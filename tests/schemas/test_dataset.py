@@ -139,9 +139,7 @@ def test_the_second_of_two_processes_is_told_who_writes(dataset):
     )  # fmt: skip
     assert process.stdout is not None
     assert process.stdout.readline() == "locked\n"
-    message = (
-        rf"is being written by `usds ingest` \(process {process.pid}\): wait .* `usds annotate` again"
-    )
+    message = rf"is being written by `usds ingest` \(process {process.pid}\): wait .* `usds annotate` again"
     with pytest.raises(DatasetLocked, match=message), dataset.lock("usds annotate"):
         pass
     assert "raw" not in (dataset.root / ".lock").read_text()  # a folder may be named after a patient
