@@ -1,25 +1,25 @@
 """Assertion: which findings a caption affirms, denies, doubts, or only refers to.
 
 One sweep over the phrases of a caption, after the idea of ConText (Harkema et al., J Biomed Inform 2009): a
-cue
-opens a scope, a terminator closes it, a cue that stands after its finding looks back. The sweep visits every
-phrase once, so it is linear in the caption.
+cue opens a scope, a terminator closes it, a cue that stands after its finding looks back. The sweep visits
+every phrase once, so it is linear in the caption.
 """
 
 from __future__ import annotations
 
 import re
 
+from usds.taxonomy import direction
 from usds.taxonomy.cues import Cues
 from usds.taxonomy.document import CompoundEntry
 from usds.taxonomy.keys import in_key
 from usds.taxonomy.lexicon import Hit, Item
 from usds.taxonomy.mentions import Mention, Normality
 from usds.taxonomy.normalise import Tokens
+from usds.taxonomy.scopes import SITES
 
 __all__ = ["Sweep"]
 
-_SITES = ("site", "system")
 _ADVERBS = frozenset(["possibly", "probably", "questionably", "perhaps", "potentially", "presumably"])
 _SIGN = re.compile(r":?[ \t]+[-+](?=[ \t]*(?:[.,;\n]|$))")
 _SIGNS = 2  # a single dash at the end of a caption may be a slip
@@ -67,7 +67,7 @@ class Sweep(Cues):
             return
         denied = {sign.start() for sign in signs if "+" not in sign.group()}
         for mention in self.mentions:
-            site = mention.item is not None and mention.item.role in _SITES
+            site = mention.item is not None and mention.item.role in SITES
             if not site and mention.assertion == "present" and self.tokens.ends[mention.last - 1] in denied:
                 mention.assertion = "negated"
 
@@ -92,7 +92,7 @@ class Sweep(Cues):
         for said in hit.labels:
             item = said[0]
             verdict, by = assertion, cue
-            if item.role in _SITES:
+            if item.role in SITES:
                 if self.landmark is not None or not plain:
                     if item.region and assertion == "uncertain":
                         verdict = "present"
@@ -118,7 +118,7 @@ class Sweep(Cues):
         """ "A possibly calcified nodule": the adverb doubts its adjective, not the nodule."""
         if self.tokens.words[cue.last - 1] not in _ADVERBS or hit.labels[0][0].role != "descriptor":
             return
-        following = self.hits[index + 1] if index + 1 < len(self.hits) else None
+        following = direction.following_hit(self.hits, index)
         if following is not None and following.first == hit.last and following.labels:
             self.end_doubt()
 
@@ -130,8 +130,7 @@ class Sweep(Cues):
         return assertion, cue
 
     def _site(self, index: int, hit: Hit, assertion: str, cue: Hit | None) -> tuple[str, Hit | None]:
-        """Sites are the topic: never denied, and not labelled where they only say where something else
-        lies."""
+        """Sites are the topic: never denied, and not labelled where they only place something else."""
         if assertion in ("other", "history") and cue is not self.hypothesis and cue is not self.asked:
             return assertion, cue
         alike = self.landmark is not None and self.landmark is self.hypothesis

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from usds.taxonomy import direction
 from usds.taxonomy.lexicon import Hit, Item
 from usds.taxonomy.mentions import Mention
 from usds.taxonomy.scopes import LABELS, Scopes
@@ -32,7 +33,7 @@ class Coordination(Scopes):
         self.hypothesis = None
         self.past_adverb = None
         self.pending_head = None
-        following = self.hits[index + 1] if index + 1 < len(self.hits) else None
+        following = direction.following_hit(self.hits, index)
         pending = self.pending_modifier
         # "Increased, chaotic flow" goes on behind the comma, "index elevated, flow present" does not.
         if pending is not None and (
@@ -119,7 +120,7 @@ class Coordination(Scopes):
     def second_alternative(self, index: int, hit: Hit) -> bool:
         """ "Hyperplasia, polyp or carcinoma": the first has no label, and the second is no surer."""
         words = self.tokens.words
-        following = self.hits[index + 1] if index + 1 < len(self.hits) else None
+        following = direction.following_hit(self.hits, index)
         if following is None or following.first != hit.last or words[hit.first] != "or" or not hit.first:
             return False
         labelled = self.mentions[-1] if self.mentions else None

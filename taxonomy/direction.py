@@ -13,6 +13,7 @@ __all__ = [
     "closes",
     "denies_showing",
     "denies_shown",
+    "following_hit",
     "goes_on",
     "is_subject",
     "looks_back",
@@ -61,6 +62,11 @@ _EITHER = frozenset(
 _NEGATIONS = frozenset(["negation_short", "negation_aux"])
 
 
+def following_hit(hits: Sequence[Hit], index: int) -> Hit | None:
+    """The next phrase; None behind the last one."""
+    return hits[index + 1] if index + 1 < len(hits) else None
+
+
 def looks_back(words: Sequence[str], hits: Sequence[Hit], index: int) -> bool:
     """Whether the cue `hits[index]` judges the subject before it, whose verb then does not end it."""
     hit = hits[index]
@@ -75,7 +81,7 @@ def looks_back(words: Sequence[str], hits: Sequence[Hit], index: int) -> bool:
 def points_back(words: Sequence[str], hits: Sequence[Hit], index: int) -> bool:
     """Whether a word that may stand on either side is said of a subject: "is suspected"."""
     hit = hits[index]
-    following = hits[index + 1] if index + 1 < len(hits) else None
+    following = following_hit(hits, index)
     verdict = "uncertain_verdict" in hit.mark.cues and words[hit.last : hit.last + 1] in (["for"], ["of"])
     if goes_on(words, hit) and not verdict:
         return False
@@ -150,7 +156,7 @@ def _completed(hits: Sequence[Hit], index: int, cue: str) -> bool:
 
 def _before_either(words: Sequence[str], hits: Sequence[Hit], index: int) -> bool:
     """ "Is not suspected", "is not excluded": the word behind the denial says which way it points."""
-    following = hits[index + 1] if index + 1 < len(hits) else None
+    following = following_hit(hits, index)
     if following is None or following.first - hits[index].last >= _AHEAD:
         return False
     return any(cue in _EITHER for cue in following.mark.cues) and points_back(words, hits, index + 1)

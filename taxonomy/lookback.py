@@ -6,7 +6,7 @@ from usds.taxonomy import direction
 from usds.taxonomy.coordination import Coordination
 from usds.taxonomy.lexicon import Hit
 from usds.taxonomy.mentions import Mention
-from usds.taxonomy.scopes import REACH, SHORT
+from usds.taxonomy.scopes import REACH, SHORT, SITES
 
 __all__ = ["ENDS", "LookBack"]
 
@@ -14,7 +14,6 @@ ENDS = frozenset([".", ",", ";", ")", "!"])
 _ANSWERS = frozenset(["no", "none", "nil", "n"])
 _ASKS = frozenset([":", "|", "=", "?"])
 _ANSWER_ENDS = frozenset([".", ",", ";", "|", "(", ")", "!", "in", "on"])
-_SITES = ("site", "system")
 _INDEFINITE = frozenset(["a", "an"])
 _EXCLUSION = frozenset(["excluded", "ruled", "exclude", "rule"])
 _ASIDES = frozenset(
@@ -67,7 +66,7 @@ class LookBack(Coordination):
         asks = words[hit.first] == "?"  # "Calcification?"
         for mention in self.mentions[max(start, stop - REACH) : stop]:
             role = mention.item.role if mention.item is not None else "finding"
-            if role in _SITES:
+            if role in SITES:
                 # A site is the topic, unless it is what is doubted.
                 meant = assertion not in ("negated", "uncertain") or self.doubted_site(
                     mention, hit, assertion

@@ -1,8 +1,7 @@
 """Scopes: how far a cue reaches, and what ends it.
 
 State of one pass over the phrases of a caption. Scopes never cross a sentence; commas, conjunctions,
-prepositions
-and verbs end them by the rules below.
+prepositions and verbs end them by the rules below.
 """
 
 from __future__ import annotations
@@ -12,7 +11,9 @@ from usds.taxonomy.lexicon import Hit
 from usds.taxonomy.mentions import Mention
 from usds.taxonomy.normalise import Tokens
 
-__all__ = ["LABELS", "REACH", "SHORT", "Scopes"]
+__all__ = ["LABELS", "REACH", "SHORT", "SITES", "Scopes"]
+
+SITES = ("site", "system")  # roles of dimensions that say where, not what
 
 SHORT = 6  # tokens that a bare "not" reaches, and that a look back spans
 _NEAR = 3  # tokens between a verb and the cue it belongs to ("is no longer seen")
@@ -166,7 +167,7 @@ class Scopes:
         around = self.hits[index - 1 : index] + self.hits[index + 1 : index + 2]
         if len(around) < 2 or any("comma" not in hit.mark.cues for hit in around):
             return False
-        following = self.hits[index + 2] if index + 2 < len(self.hits) else None
+        following = direction.following_hit(self.hits, index + 1)
         if following is None:
             return False
         return "verb" in following.mark.cues or direction.looks_back(self.tokens.words, self.hits, index + 2)
@@ -225,7 +226,7 @@ class Scopes:
         self.end_negation()
 
     def on_verb(self, index: int, hit: Hit) -> None:
-        following = self.hits[index + 1] if index + 1 < len(self.hits) else None
+        following = direction.following_hit(self.hits, index)
         near = following is not None and following.first - hit.last <= _NEAR
         if near and direction.looks_back(self.tokens.words, self.hits, index + 1):
             return
@@ -299,7 +300,7 @@ class Scopes:
 
     def qualifies(self, index: int, hit: Hit) -> bool:
         """ "Behind the breast mass": the site of a finding that is a landmark is a site of a finding."""
-        following = self.hits[index + 1] if index + 1 < len(self.hits) else None
+        following = direction.following_hit(self.hits, index)
         if following is None or following.first != hit.last or self.landmark is None:
             return False
         if self.tokens.words[self.landmark.first].startswith(_ELSEWHERE):

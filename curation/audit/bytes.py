@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from usds.curation.audit.matchers import Finder
+from usds.curation.audit.matchers import Finder, found_in
 from usds.curation.audit.patterns import shown
-from usds.curation.audit.types import Finding, mask
+from usds.curation.audit.types import Finding
 
 __all__ = ["check_bytes", "runs"]
 
@@ -68,11 +68,10 @@ def check_bytes(
     """
     if path.stat().st_size == 0:
         return
-    found: set[tuple[str, str]] = set()
+    found: set[Finding] = set()
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         for start, end in ranges:
             for at in range(start, end, _WINDOW):
                 for run in runs(data[at : min(end, at + _WINDOW + _OVERLAP)]):
-                    text = shown(run)
-                    found |= {(one.klass, mask(text[one.start : one.end])) for one in people.find(text)}
-    yield from (Finding(klass, place, masked) for klass, masked in sorted(found))
+                    found.update(found_in(shown(run), people, place))
+    yield from sorted(found, key=lambda one: (one.klass, one.masked))

@@ -10,7 +10,7 @@ from importlib import resources
 from typing import Any, Final, cast
 
 from usds.curation.audit.files import AUDIT_FILE
-from usds.curation.audit.matchers import Finder
+from usds.curation.audit.matchers import Finder, found_in
 from usds.curation.audit.patterns import patterns_in, shown
 from usds.curation.audit.types import Finding, mask
 from usds.curation.croissant import croissant
@@ -122,8 +122,7 @@ class DocumentAuditor:
 
     def _judge(self, place: str, text: str, matcher: Finder | None) -> Iterator[Finding]:
         self.strings += 1
-        for match in matcher.find(text) if matcher else ():
-            yield Finding(match.klass, place, mask(text[match.start : match.end]))
+        yield from found_in(text, matcher, place)
         yield from (Finding(klass, place, mask(found)) for klass, found in patterns_in(text))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -71,8 +71,8 @@ def check_files(dataset: Dataset, people: Finder | None = None) -> tuple[int, li
     people : Finder, optional
         Identifiers that are searched in the raw bytes of tables.
     """
-    known = _known(dataset)
     parquet = {file.path: file for file in table_files(dataset)}
+    known = _known(dataset, parquet)
     folders = {parent.as_posix() for path in known for parent in Path(path).parents}
     findings = [Finding("damaged_file", path, "") for path in dataset.damaged()]
     count = 0
@@ -115,9 +115,9 @@ def _has_attributes(path: Path) -> bool:
     return any(name.startswith("user.") for name in names)
 
 
-def _known(dataset: Dataset) -> set[str]:
+def _known(dataset: Dataset, parquet: Iterable[str]) -> set[str]:
     root = dataset.root
-    known: set[str] = {*_OWN, *(file.path for file in table_files(dataset))}
+    known = {*_OWN, *parquet}
     known.update(manifest_path(root, task).relative_to(root).as_posix() for task in dataset.manifests())
     for name in dataset.annotations.names():
         known.update(f"annotations/set={name}/{file}" for file in ("manifest.json", "taxonomy.yaml"))

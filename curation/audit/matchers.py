@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter, OrderedDict
+from collections.abc import Iterator
 from functools import cached_property
 from threading import Lock
 from typing import Final, Protocol
 
+from usds.curation.audit.types import Finding, mask
 from usds.curation.deid.harvest import IdentifierIndex, Match, Matcher
 from usds.curation.deid.words import fold, lookup
 
-__all__ = ["Finder", "Matchers"]
+__all__ = ["Finder", "Matchers", "found_in"]
 
 _KEPT: Final = 64
 _WORD: Final = re.compile(r"[^\W\d_]+")
@@ -26,6 +28,12 @@ class Finder(Protocol):
     def find(self, text: str) -> list[Match]:
         """Places where ``text`` repeats an identifier."""
         ...
+
+
+def found_in(text: str, finder: Finder | None, place: str) -> Iterator[Finding]:
+    """What a finder meets in a text, masked; nothing without one."""
+    for match in finder.find(text) if finder else ():
+        yield Finding(match.klass, place, mask(text[match.start : match.end]))
 
 
 class _Strangers:

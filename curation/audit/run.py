@@ -19,9 +19,10 @@ from usds.curation.audit.images import ImageAuditor, ImageFinding
 from usds.curation.audit.matchers import Finder, Matchers
 from usds.curation.audit.text import TextAuditor
 from usds.curation.audit.types import Finding, mask
+from usds.curation.deid.encode import format_of
 from usds.curation.deid.harvest import IdentifierIndex
 from usds.schemas.dataset import Dataset
-from usds.schemas.files import canonical_json, write_json
+from usds.schemas.files import canonical_json, read_json, write_json
 from usds.schemas.state import State
 
 __all__ = ["AUDIT_FILE", "AuditReport", "Cohort", "audit", "manifests_digest", "passes"]
@@ -186,8 +187,6 @@ def manifests_digest(dataset: Dataset) -> str:
 
 def passes(dataset: Dataset) -> bool:
     """Whether the dataset, as it is now, has a passing audit; exports ask this."""
-    from usds.schemas.files import read_json
-
     path = dataset.root / AUDIT_FILE
     if not path.is_file():
         return False
@@ -224,7 +223,7 @@ def _keep_pictures(dataset: Dataset, state: State, found: Sequence[ImageFinding]
     folder = state.folder / "audit"
     folder.mkdir(mode=0o700, exist_ok=True)
     for frame_id, image in dataset.read_pixels(_frames(found)).items():
-        suffix = "png" if image.startswith(b"\x89PNG") else "jpg"
+        suffix = "png" if format_of(image) == "png" else "jpg"
         path = folder / f"{frame_id}.{suffix}"
         path.touch(mode=0o600)
         path.write_bytes(image)

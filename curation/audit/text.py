@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from usds.curation.audit.files import TableFile, table_files
-from usds.curation.audit.matchers import Finder, Matchers
+from usds.curation.audit.matchers import Finder, Matchers, found_in
 from usds.curation.audit.parquet import string_arrays
 from usds.curation.audit.patterns import patterns_in, without_marks
 from usds.curation.audit.types import UNREADABLE, Finding, mask
@@ -159,14 +159,10 @@ class TextAuditor:
 
     def _strangers(self, place: str, value: str) -> Iterator[Finding]:
         """Other patients than the one the text is about."""
-        people = self._matchers.people
-        for match in people.find(value) if people else ():
-            yield Finding(match.klass, place, mask(value[match.start : match.end]))
+        return found_in(value, self._matchers.people, place)
 
     def _judge(self, place: str, value: str, matcher: Finder | None) -> Iterator[Finding]:
-        plain = without_marks(value)
-        for match in matcher.find(plain) if matcher else ():
-            yield Finding(match.klass, place, mask(plain[match.start : match.end]))
+        yield from found_in(without_marks(value), matcher, place)
         yield from (Finding(klass, place, mask(found)) for klass, found in patterns_in(value))
 
 
