@@ -239,6 +239,7 @@ def _forget_catalogue(state: State, sources: Iterable[str]) -> None:
     finally:
         catalogue.close()
     rebuild_index(state)
+    state.wipe_databases()
 
 
 def _strings(values: Set[str]) -> pa.Array:

@@ -12,7 +12,7 @@ import os
 import secrets
 import sqlite3
 from collections.abc import Generator, Iterable, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +26,7 @@ __all__ = ["DEMO_FINGERPRINT", "State", "fingerprint", "new_key", "read_key_file
 
 ENVIRONMENT: Final = "USDS_STATE"
 KEY_BYTES: Final = 32
+TIMEOUT_S = 60.0  # how long a database waits for another process
 
 _LEDGER = """
 CREATE TABLE IF NOT EXISTS sources (source_key TEXT, path TEXT, kind TEXT, size INTEGER, mtime_ns INTEGER,
@@ -164,7 +165,7 @@ class State:
         """The ledger as a SQLite connection; the block is one transaction."""
         path = self.folder / "ledger.sqlite"
         fresh = not path.exists()
-        connection = sqlite3.connect(path, timeout=60)
+        connection = sqlite3.connect(path, timeout=TIMEOUT_S)
         try:
             if fresh:
                 path.chmod(0o600)
@@ -175,6 +176,26 @@ class State:
                 yield connection
         finally:
             connection.close()
+
+    def wipe_databases(self) -> None:
+        """Have what was deleted from the databases leave the disk, whoever else still has them open.
+
+        Deleted rows are overwritten, but in the write-ahead log of a database the old page stays readable
+        until the log is folded in and emptied; SQLite does so by itself only when the last connection closes.
+
+        Raises
+        ------
+        ContentError
+            If another process reads one of them for longer than the time-out.
+        """
+        for path in sorted(self.folder.glob("*.sqlite")):
+            with closing(sqlite3.connect(path, timeout=TIMEOUT_S)) as connection:
+                busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            if busy:
+                raise ContentError(
+                    f"another program reads {path}, so bytes of what was forgotten are still on the "
+                    "disk: end it and run the same command again"
+                )
 
     def record_sources(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Record source files: source_key, path, kind, size, mtime_ns, content, subject_id, reason."""

@@ -1,6 +1,7 @@
 """The private state: its key, its ledger, its modes, and what it refuses."""
 
 import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -90,3 +91,37 @@ def test_a_failed_ledger_block_changes_nothing():
     with pytest.raises(sqlite3.OperationalError, match="no such table"), made.ledger() as ledger:
         ledger.executescript("BEGIN; INSERT INTO withdrawn VALUES ('s1'); INSERT INTO nowhere VALUES (1)")
     assert made.withdrawn() == frozenset()
+
+
+def test_wiping_empties_the_logs_though_others_have_the_databases_open(made_ledger):
+    made, other = made_ledger
+    assert any(b"Quillfeather" in path.read_bytes() for path in made.folder.glob("*.sqlite*"))
+    made.wipe_databases()
+    assert not any(b"Quillfeather" in path.read_bytes() for path in made.folder.glob("*.sqlite*"))
+    assert other.execute("SELECT count(*) FROM subjects").fetchone() == (0,)
+
+
+def test_wiping_says_when_a_reader_keeps_what_was_forgotten(made_ledger, monkeypatch):
+    made, other = made_ledger
+    monkeypatch.setattr(state, "TIMEOUT_S", 0.05)
+    other.execute("BEGIN")
+    other.execute("SELECT count(*) FROM subjects").fetchone()
+    made.record_subjects([("s2", "name", "Brecht")])
+    with pytest.raises(
+        ContentError, match=r"another program reads .*ledger\.sqlite.*: end it and run the same"
+    ):
+        made.wipe_databases()
+    other.rollback()
+    made.wipe_databases()
+
+
+@pytest.fixture
+def made_ledger():
+    """A state whose subject withdrew while another connection has the ledger open."""
+    made = State.create("abc")
+    made.record_subjects([("s1", "name", "Quillfeather")])
+    with closing(sqlite3.connect(made.folder / "ledger.sqlite", isolation_level=None)) as other:
+        other.execute("SELECT count(*) FROM subjects").fetchone()
+        made.record_subjects([("s1", "name", "Quillfeather^Orsola")])
+        made.withdraw(["s1"])
+        yield made, other
