@@ -18,7 +18,7 @@ help:
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	USDS_COMPILE=0 $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	@mkdir -p .typing && ln -sfn .. .typing/usds
 	@touch $@
 
