@@ -80,17 +80,19 @@ def ingest(
     output = console.Output(json)
     overrides: dict[str, Any] = {"run.workers": workers, "columns": _columns(columns)}
     settings = console.load_settings(IngestSettings, config, "ingest", overrides)
-    if dry_run:
-        found = preview(raw, dataset)
-        output.data(found)
-        output.show(f"{found['files']} files, {found['bytes'] / 1e6:.1f} MB below {_names(raw)}")
-        output.note("dry run: nothing was written")
-        return 0
     again = {"transient": retry, "review": retry_review, "quarantined": retry_quarantined}
     options = IngestOptions(
         key_file=key, link=LinkOptions(_subjects(subjects)), redo=redo,
         retry=frozenset(name for name, wanted in again.items() if wanted), command=console.command_line(),
     )  # fmt: skip
+    if dry_run:
+        found = preview(raw, dataset, settings, options)
+        output.data(found)
+        output.show(f"{found['files']} files, {found['bytes'] / 1e6:.1f} MB below {_names(raw)}")
+        if found["dataset_exists"]:
+            output.show(f"{dataset}: {found['new']} of them are new or changed")
+        output.note("dry run: nothing was written")
+        return 0
     with _interruptible(), console.progress("looking for files") as bar:
         report = run(raw, dataset, settings, options, watcher=_Bar(bar))
     _show(output, report)

@@ -24,7 +24,7 @@ from usds.curation.recheck import recheck_captions
 from usds.curation.run import NOBODY, ExecutorFactory, Run, Watcher, local_executor
 from usds.curation.second_pass import second_pass
 from usds.curation.settings import IngestSettings, detector_version, differences, tool_version
-from usds.curation.sources import Scan, refuse_overlap, scan
+from usds.curation.sources import Scan, encode_path, refuse_overlap, scan
 from usds.schemas.dataset import Dataset, exclusive, is_dataset
 from usds.schemas.errors import ContentError, UsageError
 from usds.schemas.state import State, fingerprint, read_key_file, state_folder
@@ -103,22 +103,36 @@ class IngestReport:
         return 3 if self.refused else 0
 
 
-def preview(raws: Sequence[Path], dataset: Path) -> dict[str, int]:
-    """What an ingest would look at; nothing is written or read.
+def preview(
+    raws: Sequence[Path], root: Path, settings: IngestSettings, options: IngestOptions
+) -> dict[str, int]:
+    """What an ingest would look at; nothing is written, and nothing of the files is read.
+
+    Returns
+    -------
+    dict
+        Files and their bytes; how many of them the dataset does not know as they are ("new"); how many
+        would be refused unopened, by reason.
 
     Raises
     ------
-    UsageError
-        If a raw folder is missing.
-    ContentError
-        If there is no file.
+    UsageError, ContentError
+        As :func:`ingest` would before its work begins.
     """
     found = _scan(raws)
+    refuse_overlap(raws, root, state_folder("any").parent)
+    known = set[tuple[str, int, int]]()
+    exists = is_dataset(root)
+    if exists:
+        dataset, state = _reopen(root, options)
+        if not _settings_differ(dataset, settings, options) and not options.redo:
+            known = state.known_files()
     refused = Counter(file.reason for file in found.files if file.reason)
-    size = sum(file.size for file in found.files)
+    new = sum((encode_path(file.path), file.size, file.mtime_ns) not in known for file in found.files)
     return {
-        "files": len(found.files), "bytes": size, "datasets_skipped": found.datasets_skipped,
-        "dataset_exists": int(is_dataset(dataset)), **{str(reason): n for reason, n in refused.items()},
+        "files": len(found.files), "new": new, "bytes": sum(file.size for file in found.files),
+        "datasets_skipped": found.datasets_skipped, "dataset_exists": int(exists),
+        **{str(reason): n for reason, n in refused.items()},
     }  # fmt: skip
 
 
@@ -159,7 +173,8 @@ def ingest(
     with exclusive(root, options.command):
         dataset, state = _open(root, settings, options)
         dataset.sweep()
-        _check_settings(dataset, settings, options)
+        if _settings_differ(dataset, settings, options):
+            _save_settings(dataset, settings)
         catalogue = Catalogue(state.folder, probe_stamp(settings))
         link = replace(options.link, mapped="subject" in settings.columns)
         run = Run(dataset, state, Ids(state.key), settings, catalogue, watcher, executor, link)
@@ -180,14 +195,7 @@ def _scan(raws: Sequence[Path]) -> Scan:
 def _open(root: Path, settings: IngestSettings, options: IngestOptions) -> tuple[Dataset, State]:
     """Open the dataset and its state, or make both."""
     if is_dataset(root):
-        dataset = Dataset.open(root)
-        state = State.open(dataset.info.dataset_id, dataset.info.key_fingerprint)
-        if options.key_file and read_key_file(options.key_file) != state.key:
-            raise UsageError(
-                f"{options.key_file} is not the key that {root} was made with: leave --key away, or ingest "
-                "into another dataset"
-            )
-        return dataset, state
+        return _reopen(root, options)
     key = read_key_file(options.key_file) if options.key_file else None
     others = [path.name for path in root.iterdir() if path.name != ".lock"]
     if others:
@@ -201,8 +209,19 @@ def _open(root: Path, settings: IngestSettings, options: IngestOptions) -> tuple
     return dataset, state
 
 
-def _check_settings(dataset: Dataset, settings: IngestSettings, options: IngestOptions) -> None:
-    """One dataset has one way of being made.
+def _reopen(root: Path, options: IngestOptions) -> tuple[Dataset, State]:
+    dataset = Dataset.open(root)
+    state = State.open(dataset.info.dataset_id, dataset.info.key_fingerprint)
+    if options.key_file and read_key_file(options.key_file) != state.key:
+        raise UsageError(
+            f"{options.key_file} is not the key that {root} was made with: leave --key away, or ingest "
+            "into another dataset"
+        )
+    return dataset, state
+
+
+def _settings_differ(dataset: Dataset, settings: IngestSettings, options: IngestOptions) -> bool:
+    """Whether the dataset was made otherwise. One dataset has one way of being made.
 
     Raises
     ------
@@ -210,7 +229,7 @@ def _check_settings(dataset: Dataset, settings: IngestSettings, options: IngestO
         Naming each difference, unless everything is to be done again.
     """
     if dataset.info.settings_hash == settings.output_hash():
-        return
+        return False
     found = differences(
         {**dataset.info.settings, "detector": dataset.info.detector},
         {**settings.output(), "detector": detector_version()},
@@ -220,6 +239,10 @@ def _check_settings(dataset: Dataset, settings: IngestSettings, options: IngestO
             f"{dataset.root} was made with other settings or by another version ({'; '.join(found)}): go "
             "back to those, write it again with --redo, or ingest into another dataset with --dataset"
         )
+    return True
+
+
+def _save_settings(dataset: Dataset, settings: IngestSettings) -> None:
     dataset.save_info(
         settings=settings.output(), settings_hash=settings.output_hash(), detector=detector_version(),
         tool=tool_version(),

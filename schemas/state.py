@@ -216,6 +216,11 @@ class State:
         with self.ledger() as ledger:
             ledger.executemany("INSERT OR REPLACE INTO withheld VALUES (?, ?, ?, ?)", rows)
 
+    def known_files(self) -> set[tuple[str, int, int]]:
+        """Raw files as the ledger knows them: path, size in bytes, time of change in nanoseconds."""
+        with self.ledger() as ledger:
+            return set(ledger.execute("SELECT path, size, mtime_ns FROM sources"))
+
     def locate(self, key: str) -> list[dict[str, Any]]:
         """Rows of the ledger behind a source key or a subject id."""
         with self.ledger() as ledger:

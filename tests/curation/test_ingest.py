@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 from support.dicom_factory import make_us_dicom, phantom
 from support.in_process import InProcess
 
-from usds.curation.ingest import IngestOptions, IngestReport, ingest
+from usds.curation.ingest import IngestOptions, IngestReport, ingest, preview
 from usds.curation.linking import LinkOptions
 from usds.curation.settings import RULES, IngestSettings
 from usds.schemas.dataset import Dataset
@@ -422,3 +424,31 @@ def test_a_full_disk_in_the_parent_leaves_nothing_half_written(
     assert not list((tmp_path / "d").rglob("*.parquet"))
     monkeypatch.setattr(TaskWriter, "commit", commit)
     assert run().frames == 1
+
+
+def test_a_preview_counts_what_an_ingest_would_work_on(raw: Raw, run: Ingest, tmp_path: Path) -> None:
+    def new(root: str = "d", **options: Any) -> int:
+        return preview([raw.root], tmp_path / root, IngestSettings(), IngestOptions(**options))["new"]
+
+    first = raw.picture("a/one.png", 1)
+    raw.put("a/one.txt", "Anechoic cyst in the liver.")
+    (raw.root / "link").symlink_to(first)
+    raw.put("pack.zip", zipped({"three.png": first.read_bytes()}))
+    assert new() == 4
+    assert not (tmp_path / "d").exists()
+    run()
+    assert (new(), new("other"), new(redo=True)) == (0, 4, 4)
+    raw.picture("a/two.png", 2)
+    raw.put("a/one.txt", "Anechoic cyst in the spleen.")
+    assert new() == 2
+    other = IngestSettings.model_validate({"pixels": {"quality": 80}})
+    with pytest.raises(UsageError, match=r"was made with other settings .*write it again with --redo"):
+        preview([raw.root], tmp_path / "d", other, IngestOptions())
+
+
+def zipped(members: Mapping[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return stream.getvalue()
