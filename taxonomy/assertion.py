@@ -21,8 +21,12 @@ from usds.taxonomy.scopes import SITES
 __all__ = ["Sweep"]
 
 _ADVERBS = frozenset(["possibly", "probably", "questionably", "perhaps", "potentially", "presumably"])
-_SIGN = re.compile(r":?[ \t]+[-+](?=[ \t]*(?:[.,;\n]|$))")
-_SIGNS = 2  # a single dash at the end of a caption may be a slip
+_SIGN = re.compile(r":?[ \t]+([-+YN])(?=[ \t]*(?:[.,;\n]|$))")
+_SIGNS = 2  # a single dash at the end of a caption may be a slip, a single N the letter in the picture
+_ENTRY = re.compile(r"(?:^|[.,;\n])[ \t]*(?:[^\s.,;]+[ \t]+){0,2}[^\s.,;]+$")  # three words of a worksheet
+_ENTRY_LENGTH = 60  # characters
+_BOX = re.compile(r"\[[ \t]?\]|\u2610")
+_BOX_ENDS = re.compile(r"[\[\n;.\u2610-\u2612]")
 _SPAN = 2  # further tokens that a compound may span over a verb: "flow in both testes is normal"
 
 
@@ -56,20 +60,41 @@ class Sweep(Cues):
                 self._head(hit)
             if mark.judges:
                 self._normal(index, hit)
-        if " -" in self.text:
+        if " -" in self.text or " N" in self.text:
             self._signs()
+        if "[" in self.text or "\u2610" in self.text:
+            self._boxes()
         return self.mentions
 
     def _signs(self) -> None:
-        """ "Effusion -, synovitis +": signs behind findings; hyphens are no tokens, so the text tells."""
+        """ "Effusion -, synovitis N": signs behind findings; hyphens are no tokens, so the text tells."""
         signs = list(_SIGN.finditer(self.text))
-        if len(signs) < _SIGNS:
+        if len(signs) == 1 and (signs[0][1] != "-" or not self._entry(signs[0].start())):
             return
-        denied = {sign.start() for sign in signs if "+" not in sign.group()}
-        for mention in self.mentions:
-            site = mention.item is not None and mention.item.role in SITES
-            if not site and mention.assertion == "present" and self.tokens.ends[mention.last - 1] in denied:
+        denied = {sign.start() for sign in signs if sign[1] in "-N"}
+        for mention in self._findings():
+            if self.tokens.ends[mention.last - 1] in denied:
                 mention.assertion = "negated"
+
+    def _entry(self, end: int) -> bool:
+        """Whether the few words before `end` are an entry of their own: "gallstones -"."""
+        return _ENTRY.search(self.text[max(0, end - _ENTRY_LENGTH) : end]) is not None
+
+    def _boxes(self) -> None:
+        """ "[ ] mass [x] cyst": what a worksheet offers and nobody ticked is not said."""
+        for box in _BOX.finditer(self.text):
+            end = _BOX_ENDS.search(self.text, box.end())
+            stop = end.start() if end is not None else len(self.text)
+            for mention in self._findings():
+                if box.end() <= self.tokens.starts[mention.first] < stop:
+                    mention.assertion = "other"
+
+    def _findings(self) -> list[Mention]:
+        return [
+            m
+            for m in self.mentions
+            if m.assertion == "present" and not (m.item is not None and m.item.role in SITES)
+        ]
 
     def _state(self, first: int) -> tuple[str, Hit | None]:
         if self.other is not None:
@@ -125,6 +150,8 @@ class Sweep(Cues):
     def _finding(self, item: Item, first: int, assertion: str, cue: Hit | None) -> tuple[str, Hit | None]:
         if assertion == "uncertain" and self.doubt_nouns_only and item.role == "descriptor":
             return self._without_doubt(first)
+        if assertion == "negated" and first == self.shared_at and item.role == "finding":
+            return "present", None  # "a solid rather than cystic mass"
         if assertion == "present" and self.past_adverb is not None and item.adjectival:
             return "history", self.past_adverb
         return assertion, cue
@@ -168,7 +195,8 @@ class Sweep(Cues):
                     if own is not None and own.item is not None and own.item.label != rule.label:
                         own.assertion = "other"
                     self._compound(i, head.first, hit.last, hit)
-                    head.head = ""
+                    if self.tokens.words[hit.last : hit.last + 1] not in (["nor"], ["or"]):
+                        head.head = ""
                     self.pending_modifier = None
                     return
         self.pending_modifier = (len(self.mentions), hit, own)

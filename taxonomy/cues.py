@@ -10,12 +10,14 @@ from usds.taxonomy.scopes import SHORT
 __all__ = ["Cues"]
 
 _DEFINITE = frozenset(["the", "this", "these", "that", "it", "its"])
+_ARTICLES = frozenset(["a", "an", "the"])
 _NOT = frozenset(["not", "t", "never", "nor"])  # "t" ends "isn't" and "can't"
 _HINDERED = _NOT | {"cannot", "unable", "difficult", "hard", "impossible", "without", "insufficient"}
-_DENIABLE = ("either", "suspicio", "suspect", "suggest", "concern", "worrisome", "questionable", "seem")
+_DENIABLE = ("either", "suspicio", "suspect", "suggest", "concern", "worrisome", "questionable", "seem", "hint")
 _ABLE = frozenset(["can", "could", "able", "helps", "helped", "us", "allows"])
 _ABILITY = ("can", "ca", "could", "couldn", "would", "unable", "not")
 _STARTS = frozenset([".", ",", ";", ":", "!"])
+_CLOSES = frozenset([".", ";", ")", "!"])
 _DEEP = frozenset(["behind", "beneath", "deep", "distal", "posterior", "below", "underneath", "beyond"])
 _ARTEFACTS = frozenset(["shadow", "shadows", "shadowing", "enhancement", "reverberation", "transmission"])
 _NEAR_ARTEFACT = 4  # tokens from an artefact to the word for its place: "shadowing is clearly seen behind"
@@ -40,7 +42,27 @@ class Cues(LookBack):
     def on_negation_contrast(self, index: int, hit: Hit) -> None:
         """ "Likely a cyst rather than a mass": the mass is denied, and not in doubt."""
         self.end_doubt()
+        shared = self._shared(index, hit)
         self.on_negation(index, hit)
+        if shared is not None:
+            self.share(shared)
+
+    def share(self, shared: Hit) -> None:
+        """Deny what a phrase says of a noun, and not the noun."""
+        self.negation_limit = shared.last
+        self.shared_at = shared.first
+
+    def _shared(self, index: int, hit: Hit) -> Hit | None:
+        """ "A solid rather than cystic mass", "pleural rather than pericardial effusion": the noun is both's."""
+        following = direction.following_hit(self.hits, index)
+        if following is None or following.first != hit.last or not self.mentions:
+            return None
+        if self.mentions[-1].last < hit.first - 1:  # "cystic, not solid mass"
+            return None
+        last = self.mentions[-1].item
+        if self.tokens.words[hit.last - 1] in _ARTICLES or last is None or last.role == "finding":
+            return None
+        return following if any(item.role == last.role for item, _ in following.labels) else None
 
     def on_confirmation(self, index: int, hit: Hit) -> None:
         """ "Cyst? Yes."."""
@@ -136,8 +158,11 @@ class Cues(LookBack):
             if direction.denies_shown(self.hits, index):
                 self.on_negation_after(index, hit)
         elif self.negation is None or hit.first >= self.negation_limit:
+            shared = self._shared(index, hit)
             self.on_negation(index, hit)
             self.negation_limit = hit.last + SHORT
+            if shared is not None:
+                self.share(shared)
 
     def on_negation_prefix(self, index: int, hit: Hit) -> None:
         """ "Non-shadowing": the prefix denies the word that carries it and nothing after it."""
@@ -148,9 +173,18 @@ class Cues(LookBack):
     def on_uncertain(self, index: int, hit: Hit) -> None:
         if self.denied_doubt(hit) or self._denied(hit):
             return
+        if self._afterthought(hit):
+            self.on_after(hit, "uncertain")
+            return
         self.end_doubt()
         self.doubt = hit
         self.landmark = None
+
+    def _afterthought(self, hit: Hit) -> bool:
+        """ "A lipoma, probably."."""
+        words = self.tokens.words
+        ends = hit.last >= len(words) or words[hit.last] in _CLOSES
+        return ends and words[hit.last - 1].endswith("ly") and bool(self.behind())
 
     def _denied(self, hit: Hit) -> bool:
         """ "Not thought to be an abscess": the denial goes on over the doubt."""
@@ -281,8 +315,10 @@ class Cues(LookBack):
 
     def on_other_modality(self, index: int, hit: Hit) -> None:
         del index
+        if direction.only_advised(self.tokens.words, hit):
+            self.other = self.advised = hit
         # "on ultrasound and CT": one statement about both
-        if hit.first - self.last_ultrasound > 2:
+        elif hit.first - self.last_ultrasound > 2:
             self.other = hit
 
     def on_versus(self, index: int, hit: Hit) -> None:

@@ -17,6 +17,7 @@ __all__ = [
     "goes_on",
     "is_subject",
     "looks_back",
+    "only_advised",
     "perceives",
     "points_back",
     "said_before",
@@ -60,6 +61,15 @@ _EITHER = frozenset(
     ["negation_either", "negation_verdict", "exclusion", "history_either", "uncertain_either"]
 ) | {"uncertain_verdict"}
 _NEGATIONS = frozenset(["negation_short", "negation_aux"])
+_SENTENCE_ENDS = frozenset([".", ";", ":", "!", "?"])
+_ADVISING = frozenset(
+    ["recommend", "recommends", "recommended", "recommending", "advise", "advised", "suggest", "consider"]
+) | {"correlate", "refer"}
+_ADVISED = frozenset(
+    ["recommended", "advised", "advisable", "suggested", "indicated", "needed", "required", "warranted"]
+) | {"awaited", "pending", "planned", "requested"}
+_REASONS = frozenset([",", "(", ")", "for", "to", "if", "in", "as", "given", "and", "or", "with", "because"])
+_ADVICE = 7  # words between an examination and the word that advises it
 
 
 def following_hit(hits: Sequence[Hit], index: int) -> Hit | None:
@@ -169,4 +179,20 @@ def said_before(words: Sequence[str], at: int, wanted: frozenset[str], reach: in
             return True
         if words[i] in _STOPS:
             return False
+    return False
+
+
+def only_advised(words: Sequence[str], hit: Hit) -> bool:
+    """ "CT is recommended", "consider MRI": an examination that is still to be made shows nothing."""
+    for i in range(hit.first - 1, max(-1, hit.first - 1 - _ADVICE), -1):
+        if words[i] in _ADVISING:
+            return True
+        if words[i] in _SENTENCE_ENDS:
+            break
+    for i in range(hit.last, min(len(words), hit.last + _ADVICE)):
+        if words[i] in _SENTENCE_ENDS:
+            return i == hit.last and words[hit.first - 2 : hit.first] == ["up", "with"]
+        if words[i] in _ADVISED:
+            after = words[i + 1 : i + 2]  # "CT indicated a mass" goes on
+            return not after or after[0] in _SENTENCE_ENDS or after[0] in _REASONS
     return False

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from itertools import islice
 
 from usds.taxonomy.context import phrase_tokens
+from usds.taxonomy.direction import only_advised
 from usds.taxonomy.lexicon import Hit, Language
 from usds.taxonomy.normalise import Normalised
 
@@ -122,7 +123,8 @@ class Gate:
         for hit in hits:
             for cue in hit.mark.cues:
                 if cue in ("other_modality", "other_guidance") and first_other < 0:
-                    first_other = hit.first
+                    if not only_advised(words, hit):
+                        first_other = hit.first
                 elif cue == "reference" and first_other >= 0:
                     reference = True
                 elif cue in ("period", "stop", "semicolon"):

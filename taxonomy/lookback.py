@@ -35,6 +35,8 @@ class LookBack(Coordination):
     def answers(self, hit: Hit) -> bool:
         """ "Calcification: no." and "abscess ruled out;" answer what stands before them."""
         words = self.tokens.words
+        if hit.first and words[hit.first - 1] == "(" and words[hit.last : hit.last + 1] == [")"]:
+            return bool(self.mentions) and self.mentions[-1].last == hit.first - 1  # "cyst (no)"
         if not hit.first or words[hit.first - 1] not in _ASKS:
             # "Cyst no, septa no": a bare answer ends the phrase.
             ends = hit.last >= len(words) or words[hit.last] in ENDS
@@ -89,9 +91,11 @@ class LookBack(Coordination):
         """ "A necrotic node could not be excluded": the site itself is the thing in doubt."""
         if assertion != "uncertain" or not direction.is_subject(self.tokens.words, mention.last, hit):
             return False
-        named = [m.item.role for m in self.behind() if m.first == mention.first and m.item is not None]
-        if "finding" in named:
-            return False  # "parathyroid adenoma is possible"
+        said = [m.item for m in self.behind() if m.first == mention.first and m.item is not None]
+        if "finding" in [item.role for item in said]:
+            # "Parathyroid adenoma is possible": the gland comes with the name. "Pericardial effusion is
+            # possible": the pericardium was looked at.
+            return "implied" in [item.method for item in said]
         return direction.said_before(self.tokens.words, mention.first, _INDEFINITE, SHORT)
 
     def other_subject(self, hit: Hit) -> bool:

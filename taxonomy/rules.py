@@ -239,6 +239,11 @@ class RuleBook:
             return facts
         starts = [f.mention.first for f in facts if f.assertion == "uncertain" and f.column in finding]
         near = {f.mention.last + gap for f in doubted for gap in range(_NEXT + 1)}
+        near |= {  # "possible pericardial effusion", but "parathyroid adenoma" is the name of a tumour
+            f.mention.first
+            for f in facts
+            if f.assertion == "uncertain" and f.column in finding and f.method == "exact"
+        }.intersection([f.mention.first for f in doubted])
         beside = not near.isdisjoint(starts)
         implied = doubted[0].method == "implied"
         if implied == bool(starts) or (starts and not beside):

@@ -49,8 +49,8 @@ class Scopes:
 
     __slots__ = (
         *("hits", "tokens", "text", "mentions", "sentence", "sentence_starts", "clause", "comma_at"),
-        *("other", "sentence_has_ultrasound", "last_ultrasound"),
-        *("negation", "suspended", "verb_in_negation", "verb_at", "negation_limit"),
+        *("other", "advised", "sentence_has_ultrasound", "last_ultrasound"),
+        *("negation", "suspended", "verb_in_negation", "verb_at", "negation_limit", "shared_at"),
         *("doubt", "doubt_list", "doubt_nouns_only", "doubt_sites", "doubt_paused"),
         *("predicate_doubt", "predicate_negation", "past", "past_adverb", "asked", "hypothesis"),
         *("landmark", "looked_back", "heading", "of_the"),
@@ -65,6 +65,7 @@ class Scopes:
         self.sentence = 0
         self.sentence_starts = [0]
         self.other: Hit | None = None
+        self.advised: Hit | None = None
         self.sentence_has_ultrasound = False
         self.last_ultrasound = -99
         self.comma_at = -99
@@ -117,6 +118,7 @@ class Scopes:
         self.suspended = False
         self.verb_in_negation = False
         self.negation_limit = 1 << 60
+        self.shared_at = -1
 
     def end_doubt(self) -> None:
         self.doubt: Hit | None = None
@@ -146,13 +148,13 @@ class Scopes:
     def on_stop(self, index: int, hit: Hit) -> None:
         del index
         self.sentence += 1
+        if self.other is not None and (self.sentence_has_ultrasound or self.other is self.advised):
+            self.other = None  # what is only advised ends with its sentence
         self.asked = None
         self.predicate_doubt = None
         self.predicate_negation = None
         self.verb_at = -1
         self.sentence_starts.append(hit.last)
-        if self.sentence_has_ultrasound and self.other is not None:
-            self.other = None
         self.sentence_has_ultrasound = False
         self.last_ultrasound = -99
         self.new_clause()
