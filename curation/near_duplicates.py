@@ -1,25 +1,21 @@
-"""Perceptual hashes, and finding near-duplicates among millions of them."""
+"""Perceptual hashes of pictures, and which picture repeats which."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from usds.curation.readers.base import RGB
+from usds.schemas.near_hashes import near_pairs
 
 _Hashes = NDArray[np.uint64]
-_Indices = NDArray[np.int64]
 
 MAX_DISTANCE = 6
 """Bits that may differ. Measured (docs/readers.md): no two of 306 different pictures come closer than 12;
 JPEG, resizing, noise and brightness move a picture by at most 4."""
-
-_BANDS = 4
-_BAND_BITS = 16
-_CHUNK = 4_000_000
 
 
 def phash(rgb: RGB) -> int:
@@ -49,73 +45,6 @@ def distance(first: int, second: int) -> int:
     return (first ^ second).bit_count()
 
 
-def near_pairs(hashes: Sequence[int] | _Hashes, max_distance: int = MAX_DISTANCE) -> _Indices:
-    """Return all pairs of hashes within a distance, without comparing all with all.
-
-    Multi-index hashing (Norouzi et al. 2012, arXiv:1307.2982): of four bands of 16 bits at least one
-    differs by no more than ``max_distance // 4`` bits, so only hashes that agree there are compared.
-
-    Parameters
-    ----------
-    hashes : sequence of int or ndarray of uint64, shape (n,)
-        Distinct or not.
-    max_distance : int
-        0 to 7.
-
-    Returns
-    -------
-    ndarray of int64, shape (m, 2)
-        Index pairs, first < second, sorted.
-
-    Raises
-    ------
-    ValueError
-        If `max_distance` is outside 0 to 7, where four bands no longer suffice.
-    """
-    if not 0 <= max_distance <= 7:
-        raise ValueError(f"max_distance is {max_distance}, must be 0 to 7: above, four bands miss pairs")
-    values = np.asarray(hashes, dtype=np.uint64)
-    found = [_pairs_of_band(values, band, max_distance) for band in range(_BANDS)]
-    pairs = np.concatenate(found) if found else np.empty((0, 2), np.int64)
-    return np.unique(pairs, axis=0) if len(pairs) else pairs
-
-
-def _pairs_of_band(values: _Hashes, band: int, max_distance: int) -> _Indices:
-    keys = (values >> np.uint64(band * _BAND_BITS)).astype(np.uint16)
-    order = np.argsort(keys, kind="stable").astype(np.int64)
-    ordered = keys[order]
-    masks = [0] + ([1 << bit for bit in range(_BAND_BITS)] if max_distance >= _BANDS else [])
-    parts = [
-        part for mask in masks for part in _join(values, order, ordered, keys ^ np.uint16(mask), max_distance)
-    ]
-    return np.concatenate(parts) if parts else np.empty((0, 2), np.int64)
-
-
-def _join(
-    values: _Hashes,
-    order: _Indices,
-    ordered: NDArray[np.uint16],
-    probes: NDArray[np.uint16],
-    max_distance: int,
-) -> Iterator[_Indices]:
-    """Compare each hash with the hashes whose band equals its probe, a bounded number at a time."""
-    left = np.searchsorted(ordered, probes, "left").astype(np.int64)
-    count = np.searchsorted(ordered, probes, "right").astype(np.int64) - left
-    ends = np.cumsum(count)
-    start = 0
-    while start < len(values):
-        before = int(ends[start - 1]) if start else 0
-        stop = max(start + 1, int(np.searchsorted(ends, before + _CHUNK, "right")))
-        sizes = count[start:stop]
-        first = np.repeat(np.arange(start, stop, dtype=np.int64), sizes)
-        offsets = np.arange(len(first), dtype=np.int64) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        second = order[np.repeat(left[start:stop], sizes) + offsets]
-        close = (first < second) & (np.bitwise_count(values[first] ^ values[second]) <= max_distance)
-        if close.any():
-            yield np.stack([first[close], second[close]], axis=1)
-        start = stop
-
-
 def duplicate_of(hashes: Sequence[int] | _Hashes, max_distance: int = MAX_DISTANCE) -> list[int | None]:
     """Name, for every hash in order, the earlier one that it repeats.
 
@@ -139,13 +68,20 @@ def duplicate_of(hashes: Sequence[int] | _Hashes, max_distance: int = MAX_DISTAN
     by_order = np.argsort(first_at)
     rank = np.empty_like(by_order)
     rank[by_order] = np.arange(len(by_order))
-    neighbours: dict[int, list[int]] = {}
-    for earlier, later in near_pairs(unique[by_order], max_distance).tolist():
-        neighbours.setdefault(later, []).append(earlier)
-    original: list[int] = []
-    for i in range(len(unique)):
-        leaders = [j for j in neighbours.get(i, []) if original[j] == j]
-        original.append(min(leaders) if leaders else i)
+    original = _originals(near_pairs(unique[by_order], max_distance), len(unique))
     firsts = first_at[by_order]
-    found = [int(firsts[original[int(rank[group])]]) for group in inverse]
+    found = firsts[original[rank[inverse]]].tolist()
     return [None if target == i else target for i, target in enumerate(found)]
+
+
+def _originals(pairs: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """The original of each of so many hashes, from the pairs (earlier, later) of near ones."""
+    pairs = pairs[np.argsort(pairs[:, 1], kind="stable")]
+    begin = np.searchsorted(pairs[:, 1], np.arange(count + 1))
+    original = np.arange(count)
+    for i in np.flatnonzero(np.diff(begin)).tolist():
+        earlier = pairs[begin[i] : begin[i + 1], 0]
+        leaders = earlier[original[earlier] == earlier]
+        if len(leaders):
+            original[i] = leaders[0]
+    return original

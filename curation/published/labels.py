@@ -11,13 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from usds.curation.near_duplicates import MAX_DISTANCE, near_pairs
+from usds.curation.near_duplicates import MAX_DISTANCE
 from usds.curation.published.frames import NO_FINDINGS, ReleaseIds
 from usds.curation.published.release import Labels, Pair
 from usds.schemas import tables
 from usds.schemas.annotations import AnnotationSet
 from usds.schemas.dataset import Dataset
 from usds.schemas.files import canonical_json
+from usds.schemas.near_hashes import near_pairs
 from usds.taxonomy.udt import Taxonomy
 
 __all__ = ["PUBLISHED", "write_label_set", "write_splits"]
@@ -119,15 +120,15 @@ def write_splits(
 def _leaking(frames: pa.Table, sides: Mapping[str, str]) -> set[str]:
     """Cases that share a picture with a case of a later side."""
     hashes = np.array([int(value, 16) for value in frames.column("phash").to_pylist()], np.uint64)
-    subjects: list[str] = frames.column("subject_id").to_pylist()
+    subjects = np.array(frames.column("subject_id").to_pylist(), object)
+    place = {side: i for i, side in enumerate(_ORDER)}
+    at = np.array([place.get(sides.get(subject, ""), -1) for subject in subjects], np.int64)
     unique, inverse = np.unique(hashes, return_inverse=True)
-    owners: list[set[str]] = [set() for _ in range(len(unique))]
-    for row, place in enumerate(inverse.tolist()):
-        owners[place].add(subjects[row])
-    found: set[str] = set()
-    same = [(i, i) for i, group in enumerate(owners) if len(group) > 1]
-    for i, j in (*same, *near_pairs(unique, MAX_DISTANCE).tolist()):
-        group = {s for s in owners[i] | owners[j] if sides.get(s) in _ORDER}
-        last = max((_ORDER.index(sides[s]) for s in group), default=0)
-        found |= {s for s in group if _ORDER.index(sides[s]) < last}
-    return found
+    # The latest side on which a hash lies, then the latest on which it or a near one lies.
+    latest = np.full(len(unique), -1, np.int64)
+    np.maximum.at(latest, inverse, at)
+    reached = latest.copy()
+    first, second = near_pairs(unique, MAX_DISTANCE).T
+    np.maximum.at(reached, first, latest[second])
+    np.maximum.at(reached, second, latest[first])
+    return set(subjects[(at >= 0) & (at < reached[inverse])].tolist())

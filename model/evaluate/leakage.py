@@ -9,36 +9,46 @@ import numpy.typing as npt
 
 from usds.model.records import Records
 from usds.schemas.errors import ContentError
+from usds.schemas.near_hashes import near_matches
 
 __all__ = ["check_leakage", "near_copies"]
 
 _MAX_BITS = 4  # of 64: JPEG, resizing, noise and brightness move a picture by no more (docs/readers.md)
-_CELLS = 1 << 24  # hash pairs compared at a time
-
-
-def _hashes(phash: Sequence[str]) -> npt.NDArray[np.uint64]:
-    return np.array([int(value, 16) if value else 0 for value in phash], np.uint64)
+_BLANK = np.array([0, 2**64 - 1], np.uint64)
 
 
 def near_copies(
     left: Sequence[str], right: Sequence[str], max_bits: int = _MAX_BITS
-) -> list[tuple[int, int]]:
-    """Pairs (i, j) whose perceptual hashes differ in at most ``max_bits`` of 64 bits.
+) -> npt.NDArray[np.int64]:
+    """Frames on the left whose hash is within ``max_bits`` of 64 bits of one on the right.
 
-    The hashes are hexadecimal; an empty one, or one of nothing but zeros or ones (a blank frame), matches
-    nothing.
+    Parameters
+    ----------
+    left, right : sequence of str
+        Hexadecimal hashes; an empty one, or one of nothing but zeros or ones (a blank frame), matches
+        nothing.
+
+    Returns
+    -------
+    int64 (m, 2)
+        Row on the left, one of its copies on the right; ascending.
     """
-    a, b = _hashes(left), _hashes(right)
-    plain = np.array([0, 2**64 - 1], np.uint64)
-    found: list[tuple[int, int]] = []
-    valid = ~np.isin(b, plain)
-    step = max(1, _CELLS // max(1, len(b)))
-    for start in range(0, len(a), step):
-        block = a[start : start + step]
-        bits = np.bitwise_count(block[:, None] ^ b[None, :])
-        close = (bits <= max_bits) & valid[None, :] & ~np.isin(block, plain)[:, None]
-        found += [(int(i) + start, int(j)) for i, j in np.argwhere(close)]
-    return found
+    (a, rows), (b, columns) = _hashes(left), _hashes(right)
+    # Thousands of equal frames on both sides must not become millions of pairs.
+    values, of = np.unique(a, return_inverse=True)
+    others, first = np.unique(b, return_index=True)
+    pairs = near_matches(values, others, max_bits)
+    copy = np.full(len(values), -1, np.int64)
+    copy[pairs[:, 0]] = columns[first[pairs[:, 1]]]
+    found = copy[of] >= 0
+    return np.stack([rows[found], copy[of][found]], axis=1)
+
+
+def _hashes(phash: Sequence[str]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+    """The hashes of frames that are not blank, and their rows."""
+    values = np.array([int(value, 16) if value else 0 for value in phash], np.uint64)
+    rows = np.flatnonzero(~np.isin(values, _BLANK)).astype(np.int64)
+    return values[rows], rows
 
 
 def check_leakage(train: Records, test: Records, split: str) -> dict[str, int]:
@@ -77,10 +87,10 @@ def check_leakage(train: Records, test: Records, split: str) -> dict[str, int]:
             f"the split leaks: {len(linked)} duplicate image(s) across its sides (frames {pair}): {advice}"
         )
     copies = near_copies(test.phash, train.phash)
-    if copies:
-        i, j = copies[0]
+    if len(copies):
+        i, j = copies[0].tolist()
         raise ContentError(
-            f"the split leaks: {len(copies)} near-duplicate image pair(s) across its sides (frames "
+            f"the split leaks: {len(copies)} image(s) with a near duplicate on the other side (frames "
             f"{test.frame_ids[i]} and {train.frame_ids[j]}): {advice}"
         )
     return {

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from usds.curation.near_duplicates import distance, duplicate_of, near_pairs, phash
+from usds.curation.near_duplicates import distance, duplicate_of, phash
+from usds.schemas.near_hashes import near_matches, near_pairs
 
 
 def test_changed_copies_stay_near_and_other_pictures_far(dicom_factory: ModuleType) -> None:
@@ -60,6 +61,8 @@ def test_no_pair_is_missed(base: list[int], flips: list[tuple[int, list[int]]], 
         if distance(hashes[i], hashes[j]) <= limit
     ]
     assert near_pairs(hashes, limit).tolist() == expected
+    across = [[i, j] for i, a in enumerate(base) for j, b in enumerate(hashes) if distance(a, b) <= limit]
+    assert near_matches(base, hashes, limit).tolist() == across
 
 
 def test_too_large_a_distance_is_refused() -> None:

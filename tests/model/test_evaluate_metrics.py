@@ -145,8 +145,14 @@ def test_intervals_resample_cases_not_records() -> None:
 def test_near_copies_within_four_bits() -> None:
     first = 0x0123456789ABCDEF
     near, far = first ^ 0b1111, first ^ 0b11111
-    assert near_copies([f"{first:016x}"], [f"{far:016x}", f"{near:016x}"]) == [(0, 1)]
-    assert near_copies(["0" * 16, ""], ["0" * 16, "f" * 16]) == []  # blank frames are no copies of each other
+    assert near_copies([f"{first:016x}"], [f"{far:016x}", f"{near:016x}"]).tolist() == [[0, 1]]
+    blank = near_copies(["0" * 16, ""], ["0" * 16, "f" * 16])
+    assert blank.tolist() == []  # blank frames are no copies of each other
+
+
+def test_thousands_of_equal_frames_on_both_sides_are_counted_once_each() -> None:
+    found = near_copies(["0123456789abcdef"] * 20_000, ["fedcba9876543210", *["0123456789abcdee"] * 20_000])
+    assert (len(found), found[-1].tolist()) == (20_000, [19_999, 1])
 
 
 def features(n: int, seed: int) -> Features:

@@ -130,7 +130,7 @@ def _copied(tmp_path: Path, column: str, value: str) -> Dataset:
             "frame00000",
             r"1 duplicate image\(s\) across its sides \(frames frame01901 and frame00000\)",
         ),
-        ("phash", "near", r"1 near-duplicate image pair\(s\).*frame01901 and frame00000"),
+        ("phash", "near", r"1 image\(s\) with a near duplicate .*frame01901 and frame00000"),
     ],
 )
 def test_copies_on_both_sides_are_refused(tmp_path: Path, column: str, value: str, message: str) -> None:
