@@ -9,22 +9,33 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, cast
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from usds.curation.deid.area import Area, AreaResult, Component, find_area
-from usds.curation.deid.area_evidence import Mask
 from usds.curation.deid.burned_text import DetectorSettings, TextBox, TextDetector
+from usds.curation.deid.decision import AS_FOUND, PERSON, Decision
 from usds.curation.deid.encode import ImageFormat, decode, encode
 from usds.curation.deid.overlay import overlay_words
+from usds.curation.deid.redaction import (
+    RGB,
+    Box,
+    Plan,
+    cut,
+    cut_mask,
+    fill,
+    inside,
+    native_box,
+    share,
+    snapped,
+    wider,
+    written_box,
+    written_component,
+)
 from usds.curation.deid.text_views import carries_colour
-from usds.curation.deid.verify import METHOD, TextMatcher, Verifier, VerifierSettings
+from usds.curation.deid.verify import METHOD, Finding, TextMatcher, Verifier, VerifierSettings
 from usds.curation.readers.base import Region
 
-RGB = NDArray[np.uint8]
-Box = tuple[int, int, int, int]
 CleanOutcome = Literal["ok", "no_image_area", "review"]
 CleanReason = Literal[
     "ok",
@@ -35,7 +46,6 @@ CleanReason = Literal[
     "redaction_large",
     "frames_withheld",
 ]
-_PAD, _SNAP = 4, 8
 _STANDING = 3
 """Samples from which on standing text can be told from moving tissue."""
 
@@ -89,6 +99,12 @@ class CleanFrame:
         Harmless words that stood on the screen.
     image : (rows, cols, 3) uint8
         The encoded image, decoded.
+    doubtful_fraction : float
+        Share of the area that is blacked without a person having asked for it.
+    hits : tuple of Finding
+        What is still legible, in written pixels; none of a frame that is written.
+    refused : int
+        Boxes that a person removed and that stay, because an identifier was read in them.
     """
 
     index: int
@@ -103,6 +119,9 @@ class CleanFrame:
     verified_by: str
     overlay_words: str | None
     image: RGB
+    doubtful_fraction: float = 0.0
+    hits: tuple[Finding, ...] = ()
+    refused: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,20 +149,6 @@ class CleanResult:
     held: list[CleanFrame] = field(default_factory=list["CleanFrame"])
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What all frames of a file share."""
-
-    area: Area
-    mask: Mask
-    crop: Box
-    search: Box
-    scale: float
-    color: bool
-    clip: bool
-    fixed: tuple[TextBox, ...]
-
-
 class PixelCleaner:
     """Redacts and encodes frames.
 
@@ -169,6 +174,7 @@ class PixelCleaner:
         samples: Sequence[RGB],
         regions: Sequence[Region],
         matcher: TextMatcher,
+        decision: Decision = AS_FOUND,
     ) -> CleanResult:
         """Redact, encode and verify the frames that shall be written.
 
@@ -182,16 +188,23 @@ class PixelCleaner:
             From the header.
         matcher : TextMatcher
             Harvested identifiers of the subject and the run.
+        decision : Decision
+            What a person decided about this file.
         """
-        found = find_area(samples, regions, is_clip=len(samples) > 1, keep_traces=self.settings.keep_traces)
+        found = AreaResult(decision.drawn_area)
+        if found.area is None:
+            found = find_area(
+                samples, regions, is_clip=len(samples) > 1, keep_traces=self.settings.keep_traces
+            )
         if found.area is None:
             reason: CleanReason = "too_small" if "too_small" in found.warnings else "no_image_area"
             return CleanResult("no_image_area", reason, [], 0, found.warnings)
-        plan = self._plan(found.area, samples)
+        plan = self._plan(found.area, samples, decision)
         written: list[CleanFrame] = []
         survived: list[CleanFrame] = []
         large: list[CleanFrame] = []
         words: str | None = None
+        black_is_fine = "redaction_large" in decision.accepted
         for index, rgb in frames:
             if words is None:
                 words = self._words(rgb, plan, matcher)
@@ -199,29 +212,32 @@ class PixelCleaner:
             frame = replace(frame, overlay_words=words or None)
             if not clean:
                 survived.append(frame)
-            elif frame.redacted_fraction > self.settings.max_redacted:
+            elif frame.doubtful_fraction > self.settings.max_redacted and not black_is_fine:
                 large.append(frame)
             else:
                 written.append(frame)
-        return self._result(written, survived, large, found)
+        return self._result(written, survived, large, found, decision)
 
     def _result(
         self, written: list[CleanFrame], survived: list[CleanFrame], large: list[CleanFrame],
-        found: AreaResult,
+        found: AreaResult, decision: Decision,
     ) -> CleanResult:  # fmt: skip
         held = [*survived, *large]
+        few_are_fine = bool(written) and "frames_withheld" in decision.accepted
+        refused = any(frame.refused for frame in (*written, *held))
+        warnings = (*found.warnings, *(("opening_refused",) if refused else ()))
         total = len(written) + len(held)
         outcome: CleanOutcome = "ok"
         reason: CleanReason = "ok"
         if found.reason == "area_uncertain":
             outcome, reason = "review", "area_uncertain"
-        elif len(held) > self.settings.max_withheld * total:
+        elif len(held) > self.settings.max_withheld * total and not few_are_fine:
             outcome = "review"
             only: CleanReason = "redaction_large" if len(large) >= len(survived) else "text_survived"
             reason = "frames_withheld" if written else only
-        return CleanResult(outcome, reason, written, len(held), found.warnings, held)
+        return CleanResult(outcome, reason, written, len(held), warnings, held)
 
-    def _plan(self, area: Area, samples: Sequence[RGB]) -> _Plan:
+    def _plan(self, area: Area, samples: Sequence[RGB], decision: Decision) -> Plan:
         shape = samples[0].shape
         mask = area.mask(shape)
         x0, y0, x1, y1 = area.bbox()
@@ -233,10 +249,10 @@ class PixelCleaner:
         )  # fmt: skip
         scale = min(1.0, self.settings.long_side / max(crop[2] - crop[0], crop[3] - crop[1]))
         color = any(carries_colour(sample, mask) for sample in samples[:: max(1, len(samples) // 4)])
-        plan = _Plan(area, mask, crop, search, scale, color, len(samples) >= _STANDING, ())
+        plan = Plan(area, mask, crop, search, scale, color, len(samples) >= _STANDING, (), decision)
         return replace(plan, fixed=tuple(self._fixed_text(samples, plan)))
 
-    def _fixed_text(self, samples: Sequence[RGB], plan: _Plan) -> list[TextBox]:
+    def _fixed_text(self, samples: Sequence[RGB], plan: Plan) -> list[TextBox]:
         """Text that stands still in a clip shows best where the moving picture is darkest or most common.
 
         The sample whose brightest channel is darkest is taken whole: channel by channel, coloured letters
@@ -254,101 +270,68 @@ class PixelCleaner:
         found = self.detector.detect(middle, plan.color, known=found)
         return [box.moved(x0, y0) for box in found]
 
-    def _frame(self, index: int, rgb: RGB, plan: _Plan, matcher: TextMatcher) -> tuple[CleanFrame, bool]:
+    def _frame(self, index: int, rgb: RGB, plan: Plan, matcher: TextMatcher) -> tuple[CleanFrame, bool]:
         """One written image, and whether no identifier is legible after the second redaction."""
         x0, y0, x1, y1 = plan.search
         near = np.ascontiguousarray(rgb[y0:y1, x0:x1])
         standing = [box.moved(-x0, -y0) for box in plan.fixed]
         found = self.detector.detect(near, plan.color, quick=plan.clip, known=standing)
-        native = [box.moved(x0, y0) for box in found]
-        boxes = [box for box in (_written(box, plan) for box in native) if box is not None]
-        picture = _cut(rgb, plan, native)
-        data, seen, boxes, clean = self._seal(picture, boxes, matcher)
-        area = _cut_mask(plan)
-        black = np.zeros_like(area)
-        _fill(black, boxes, 1)
-        share = float((black & area).sum() / max(1, int(area.sum())))
+        looked = [box.moved(x0, y0) for box in found]
+        kept, refused = self._kept(rgb, looked, plan, index, matcher)
+        native = [*kept, *plan.decision.boxes(index)]
+        boxes = [box for box in (written_box(box, plan) for box in native) if box is not None]
+        picture = cut(rgb, plan, native)
+        data, seen, boxes, hits = self._seal(picture, boxes, matcher, plan, index)
+        area = cut_mask(plan)
         shown = [box for box in boxes if area[box.y0 : box.y1, box.x0 : box.x1].any()]
         rows, cols = picture.shape[:2]
-        components = tuple(_component(component, plan) for component in plan.area.components)
+        components = tuple(written_component(component, plan) for component in plan.area.components)
+        by = f"{METHOD}+{PERSON}" if plan.decision.has_opened(index) else METHOD
         frame = CleanFrame(
-            index, data, rows, cols, plan.crop, plan.scale, components, shown, round(share, 5), METHOD,
-            None, seen,
+            index, data, rows, cols, plan.crop, plan.scale, components, shown, share(area, boxes), by,
+            None, seen, share(area, [box for box in boxes if box.method != PERSON]), hits, refused,
         )  # fmt: skip
-        return frame, clean
+        return frame, not hits
+
+    def _kept(
+        self, rgb: RGB, boxes: list[TextBox], plan: Plan, index: int, matcher: TextMatcher
+    ) -> tuple[list[TextBox], int]:
+        """The boxes without those that a person removed; how many of these stay, as they name somebody."""
+        opened = [box for box in boxes if plan.decision.opens(index, inside(box, plan.crop))]
+        padded = [wider(box, rgb.shape) for box in opened]
+        looks = (self.verifier.read(rgb, part, matcher) for part in (opened, padded) if part)
+        named = {finding.box for found in looks for finding in found if finding.harvested}
+        refused = {box for box, wide in zip(opened, padded, strict=True) if named & {box, wide}}
+        return [box for box in boxes if box in refused or box not in opened], len(refused)
+
+    def _legible(self, picture: RGB, matcher: TextMatcher, plan: Plan, index: int) -> tuple[Finding, ...]:
+        """What verification reads, without the places of which a person said that they hold no text."""
+        return tuple(
+            finding
+            for finding in self.verifier.check(picture, matcher)
+            if finding.harvested or not plan.decision.opens(index, native_box(finding.box, plan))
+        )
 
     def _seal(
-        self, picture: RGB, boxes: list[TextBox], matcher: TextMatcher
-    ) -> tuple[bytes, RGB, list[TextBox], bool]:
-        """Fill, encode, look; once more where something is legible; then say whether it is clean."""
+        self, picture: RGB, boxes: list[TextBox], matcher: TextMatcher, plan: Plan, index: int
+    ) -> tuple[bytes, RGB, list[TextBox], tuple[Finding, ...]]:
+        """Fill, encode, look; once more where something is legible; then say what still identifies."""
         data, seen = b"", picture
         for _ in range(2):
-            _fill(picture, boxes, 0)
+            fill(picture, boxes, 0)
             data = encode(picture, self.settings.image_format, self.settings.quality)
             seen = decode(data)
-            findings = self.verifier.check(seen, matcher)
+            findings = self._legible(seen, matcher, plan, index)
             if not findings:
-                return data, seen, boxes, True
-            boxes = [*boxes, *(_snapped(finding.box, picture.shape) for finding in findings)]
-        _fill(picture, boxes, 0)
+                return data, seen, boxes, ()
+            boxes = [*boxes, *(snapped(finding.box, picture.shape) for finding in findings)]
+        fill(picture, boxes, 0)
         data = encode(picture, self.settings.image_format, self.settings.quality)
         seen = decode(data)
-        clean = all(finding.kind == "text" for finding in self.verifier.check(seen, matcher))
-        return data, seen, boxes, clean
+        last = self._legible(seen, matcher, plan, index)
+        return data, seen, boxes, tuple(finding for finding in last if finding.kind != "text")
 
-    def _words(self, rgb: RGB, plan: _Plan, matcher: TextMatcher) -> str:
+    def _words(self, rgb: RGB, plan: Plan, matcher: TextMatcher) -> str:
         if not self.settings.read_labels or not self.overlay_vocabulary:
             return ""
         return overlay_words(rgb, plan.mask, self.detector, matcher, self.overlay_vocabulary)
-
-
-def _cut_mask(plan: _Plan) -> Mask:
-    x0, y0, x1, y1 = plan.crop
-    return _resized(plan.mask[y0:y1, x0:x1], plan.scale, cv2.INTER_NEAREST)
-
-
-def _cut(rgb: RGB, plan: _Plan, boxes: Sequence[TextBox]) -> RGB:
-    """Black outside the area and in the boxes, crop, shrink."""
-    picture = np.where(plan.mask[..., None] > 0, rgb, np.uint8(0))
-    for box in boxes:
-        picture[max(0, box.y0 - _PAD) : box.y1 + _PAD, max(0, box.x0 - _PAD) : box.x1 + _PAD] = 0
-    x0, y0, x1, y1 = plan.crop
-    return _resized(picture[y0:y1, x0:x1], plan.scale, cv2.INTER_AREA)
-
-
-def _resized(picture: NDArray[np.uint8], scale: float, how: int) -> NDArray[np.uint8]:
-    if scale == 1.0:
-        return np.ascontiguousarray(picture)
-    size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
-    return cast(NDArray[np.uint8], cv2.resize(picture, size, interpolation=how))
-
-
-def _written(box: TextBox, plan: _Plan) -> TextBox | None:
-    """Box in written pixels, padded and snapped; None where it lies outside the crop."""
-    x0, y0, x1, y1 = plan.crop
-    s = plan.scale
-    moved = TextBox(
-        int((box.x0 - x0) * s), int((box.y0 - y0) * s),
-        int(np.ceil((box.x1 - x0) * s)), int(np.ceil((box.y1 - y0) * s)), box.score, box.method,
-    )  # fmt: skip
-    snapped = _snapped(moved, (round((y1 - y0) * s), round((x1 - x0) * s)))
-    return snapped if snapped.x1 > snapped.x0 and snapped.y1 > snapped.y0 else None
-
-
-def _snapped(box: TextBox, shape: tuple[int, ...]) -> TextBox:
-    """Padded by 4 px, outward to the 8 px grid of JPEG, inside the picture."""
-    return TextBox(
-        max(0, (box.x0 - _PAD) // _SNAP * _SNAP), max(0, (box.y0 - _PAD) // _SNAP * _SNAP),
-        min(shape[1], -(-(box.x1 + _PAD) // _SNAP) * _SNAP),
-        min(shape[0], -(-(box.y1 + _PAD) // _SNAP) * _SNAP),
-        box.score, box.method,
-    )  # fmt: skip
-
-
-def _fill(picture: NDArray[np.uint8], boxes: Sequence[TextBox], value: int) -> None:
-    for box in boxes:
-        picture[box.y0 : box.y1, box.x0 : box.x1] = value
-
-
-def _component(component: Component, plan: _Plan) -> Component:
-    return replace(component, polygon=(component.polygon - plan.crop[:2] + 0.5) * plan.scale - 0.5)

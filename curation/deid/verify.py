@@ -58,10 +58,13 @@ class Finding:
     box : TextBox
     kind : str
         "identifier": harvested, or shaped like one; "text": legible, harmless as far as known.
+    harvested : bool
+        Whether it is an identifier that the run knows; no person can overrule that.
     """
 
     box: TextBox
     kind: Literal["identifier", "text"]
+    harvested: bool = False
 
 
 _PATTERNS = tuple(
@@ -107,25 +110,25 @@ class Verifier:
             What a reader of the dataset will see.
         matcher : TextMatcher
         """
-        boxes = candidates(rgb, self.settings)
-        findings: list[Finding] = []
-        for box, (text, score) in zip(boxes, self.reader.recognise(rgb, boxes), strict=True):
-            kind = self._judge(text, score, matcher)
-            if kind is not None:
-                findings.append(Finding(box, kind))
-        return findings
+        return self.read(rgb, candidates(rgb, self.settings), matcher)
 
-    def _judge(self, text: str, score: float, matcher: TextMatcher) -> Literal["identifier", "text"] | None:
+    def read(self, rgb: RGB, boxes: Sequence[TextBox], matcher: TextMatcher) -> list[Finding]:
+        """Legible text in given boxes of an image."""
+        readings = self.reader.recognise(rgb, boxes)
+        found = (self._judge(box, *reading, matcher) for box, reading in zip(boxes, readings, strict=True))
+        return [finding for finding in found if finding is not None]
+
+    def _judge(self, box: TextBox, text: str, score: float, matcher: TextMatcher) -> Finding | None:
         letters = [char for char in text if char.isalnum()]
         if len(letters) < 2 or score < self.settings.identifier_score:
             return None
         if len(letters) >= 4 and matcher.find(text, ocr=True):
-            return "identifier"
+            return Finding(box, "identifier", harvested=True)
         if score >= 0.6 and len(letters) >= 4 and looks_identifying(text):
-            return "identifier"
+            return Finding(box, "identifier")
         plain = sum(char.isascii() for char in letters) == len(letters)
         legible = score >= self.settings.text_score and len(letters) >= 3 and len(set(letters)) >= 2
-        return "text" if legible and plain else None
+        return Finding(box, "text") if legible and plain else None
 
 
 def candidates(rgb: RGB, settings: VerifierSettings) -> list[TextBox]:
