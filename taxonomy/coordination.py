@@ -63,6 +63,8 @@ class Coordination(Scopes):
     def on_and(self, index: int, hit: Hit) -> None:
         del hit
         self.conjunction = True
+        if self.past_adverb is not None and not self.since(self.past_adverb):
+            self.past_adverb = None  # "loss of stratification and echogenic fat"
         doubt = self.doubt
         if doubt is not None and not self.doubt_list and self.since(doubt) and self.changes_kind(index):
             self.end_doubt()

@@ -13,7 +13,10 @@ _DEFINITE = frozenset(["the", "this", "these", "that", "it", "its"])
 _ARTICLES = frozenset(["a", "an", "the"])
 _NOT = frozenset(["not", "t", "never", "nor"])  # "t" ends "isn't" and "can't"
 _HINDERED = _NOT | {"cannot", "unable", "difficult", "hard", "impossible", "without", "insufficient"}
-_DENIABLE = ("either", "suspicio", "suspect", "suggest", "concern", "worrisome", "questionable", "seem", "hint")
+_DENIABLE = (
+    *("either", "suspicio", "suspect", "suggest", "concern", "worrisome", "questionable", "seem"),
+    "hint",
+)
 _ABLE = frozenset(["can", "could", "able", "helps", "helped", "us", "allows"])
 _ABILITY = ("can", "ca", "could", "couldn", "would", "unable", "not")
 _STARTS = frozenset([".", ",", ";", ":", "!"])
@@ -53,7 +56,7 @@ class Cues(LookBack):
         self.shared_at = shared.first
 
     def _shared(self, index: int, hit: Hit) -> Hit | None:
-        """ "A solid rather than cystic mass", "pleural rather than pericardial effusion": the noun is both's."""
+        """ "A solid rather than cystic mass": one noun for both."""
         following = direction.following_hit(self.hits, index)
         if following is None or following.first != hit.last or not self.mentions:
             return None

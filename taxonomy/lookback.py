@@ -73,7 +73,7 @@ class LookBack(Coordination):
                 meant = assertion not in ("negated", "uncertain") or self.doubted_site(
                     mention, hit, assertion
                 )
-                if not meant and mention.assertion == "history" and assertion == "negated":
+                if not meant and mention.assertion in ("history", "uncertain") and assertion == "negated":
                     mention.assertion = "present"  # "the previous hepatic cyst is not seen": the liver is
             elif role == "descriptor" and assertion == "uncertain":
                 # "Calcification is possible": the subject itself, not an adjective of it.
