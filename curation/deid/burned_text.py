@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from usds.curation.deid.codes import printed_codes
 from usds.curation.deid.ocr_models import alphabet, session
 from usds.curation.deid.text_views import View, flow_colours, views
 
@@ -93,7 +94,7 @@ class TextDetector:
     def detect(
         self, rgb: RGB, color: bool = False, *, quick: bool = False, known: Sequence[TextBox] = ()
     ) -> list[TextBox]:
-        """Boxes of text lines.
+        """Boxes of text lines, and of bar codes and matrix codes.
 
         Parameters
         ----------
@@ -111,7 +112,8 @@ class TextDetector:
             found.extend(self._confirmed(view, self._detect_view(view), found, flow))
         if not quick:
             found.extend(self._turned(rgb, found, flow))
-        return merge(self._tight(rgb, found))
+        codes = [TextBox(*box, 1.0, "code") for box in printed_codes(rgb)]
+        return merge([*self._tight(rgb, found), *codes])
 
     def _tight(self, rgb: RGB, boxes: Sequence[TextBox]) -> list[TextBox]:
         """Cut what sticks out above and below a line that another view saw closer, where no letters are read.
