@@ -128,6 +128,10 @@ class Progress:
         if self._bar is not None:
             self._bar.update(self._task, completed=done, total=total, description=label)
 
+    def stage(self, label: str, total: int) -> None:
+        """A stage of the work begins: what a `usds.curation.run.Watcher` hears."""
+        self.update(done=0, total=total, label=label)
+
 
 @contextmanager
 def progress(label: str, total: float | None = None) -> Generator[Progress]:

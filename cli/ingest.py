@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import signal
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -82,7 +81,7 @@ def ingest(
     settings = console.load_settings(IngestSettings, config, "ingest", overrides)
     again = {"transient": retry, "review": retry_review, "quarantined": retry_quarantined}
     options = IngestOptions(
-        key_file=key, link=LinkOptions(_subjects(subjects)), redo=redo,
+        key_file=key, link=LinkOptions.read(subjects), redo=redo,
         retry=frozenset(name for name, wanted in again.items() if wanted), command=console.command_line(),
     )  # fmt: skip
     if dry_run:
@@ -94,24 +93,9 @@ def ingest(
         output.note("dry run: nothing was written")
         return 0
     with _interruptible(), console.progress("looking for files") as bar:
-        report = run(raw, dataset, settings, options, watcher=_Bar(bar))
+        report = run(raw, dataset, settings, options, watcher=bar)
     _show(output, report)
     return report.exit_code
-
-
-class _Bar:
-    """Shows stages of the work on the terminal."""
-
-    def __init__(self, bar: console.Progress) -> None:
-        self._bar = bar
-
-    def stage(self, label: str, total: int) -> None:
-        """A stage begins."""
-        self._bar.update(done=0, total=total, label=label)
-
-    def advance(self) -> None:
-        """One more file is done."""
-        self._bar.advance()
 
 
 @contextmanager
@@ -136,21 +120,6 @@ def _columns(text: str | None) -> dict[str, str] | None:
         if not mark or not column or role.strip() not in _ROLES:
             raise UsageError(f"--map {text!r}: write image=COL,caption=COL,subject=COL; each may be left out")
     return {role.strip(): column.strip() for role, _, column in pairs}
-
-
-def _subjects(path: Path | None) -> Mapping[str, str]:
-    """Read ``--subjects``: two columns, a file name, relative path or PatientID and the subject."""
-    if path is None:
-        return {}
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            rows = [row for row in csv.reader(stream) if any(cell.strip() for cell in row)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{path} cannot be read as a UTF-8 CSV file: name one with --subjects") from error
-    for number, row in enumerate(rows, 1):
-        if len(row) < 2 or not row[0].strip() or not row[1].strip():
-            raise UsageError(f"{path}, line {number}: two columns are needed, file and subject")
-    return {row[0].strip(): row[1].strip() for row in rows}
 
 
 def _names(raw: Sequence[Path]) -> str:
@@ -185,5 +154,7 @@ def _show(output: console.Output, report: IngestReport) -> None:
         output.show(
             f'files refused: {report.refused}; usds sql "{query}" lists them, usds locate KEY names each'
         )
+    if waiting := sum(n for reason, n in report.reasons.items() if outcome_of(reason) == "review"):
+        output.show(f"files under review: {waiting}; `usds review --pictures` shows and settles them")
     for warning in report.warnings:
         output.note(f"warning: {warning}")

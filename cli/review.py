@@ -1,20 +1,25 @@
-"""`usds review`: a page on this machine to look at doubtful captions and correct their labels."""
+"""`usds review`: a page on this machine to look at what is in doubt, captions or pictures, and settle it."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from usds.cli.console import DEFAULT_DATASET, DatasetOption, JsonOption, Output
 from usds.schemas.errors import UsageError
 
+if TYPE_CHECKING:
+    from usds.curation.review_server import Session
+    from usds.curation.settle import SettleReport
+
 __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("review", epilog="Example:  usds review --no-browser --port 8080")(review)
+    app.command("review", epilog="Example:  usds review --pictures --no-browser --port 8080")(review)
 
 
 def review(
@@ -24,37 +29,124 @@ def review(
         str | None, typer.Option("--set", help="Annotation set to correct.  [default: the current one]")
     ] = None,
     every: Annotated[
-        bool, typer.Option("--all", help="Show every caption, not only those in doubt.")
+        bool,
+        typer.Option("--all", help="Show every caption; with --pictures the files of the dataset."),
     ] = False,
-    limit: Annotated[int, typer.Option(min=1, help="Captions to show at most.")] = 2000,
+    pictures: Annotated[
+        bool, typer.Option("--pictures", help="Settle files whose pixels are in doubt, not captions.")
+    ] = False,
+    frame: Annotated[
+        list[str] | None,
+        typer.Option(help="With --pictures: a frame of the dataset, or the key of a file.", metavar="ID"),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Captions or files to show at most.")] = 2000,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0: a free one.")] = 0,
     browser: Annotated[
         bool, typer.Option("--browser/--no-browser", help="Open the page in the browser.")
     ] = True,
     json: JsonOption = False,
 ) -> None:
-    """Look at doubtful captions beside their frames and correct their labels, in the browser.
+    """Look at what is in doubt and settle it, in the browser.
 
-    Shown are conflicts, abstentions, fuzzy matches, findings without an organ and 1 % of all captions. Every
-    save is kept at once; Ctrl-C or the button Finish ends the review and labels the frames anew.
+    Captions beside their frames, to correct their labels: conflicts, abstentions, fuzzy matches, findings
+    without an organ and 1 % of all captions. With --pictures the files under review, to draw or remove boxes,
+    set the image area, accept or keep out; with --all the files of the dataset, those with most black first.
+
+    Every save is kept at once; Ctrl-C or the button Finish ends the review and brings it into the dataset.
     """
+    output = Output(json)
+    if pictures:
+        if set_name is not None:
+            raise UsageError("--set chooses labels: leave it away with --pictures")
+        _pictures(output, dataset, frame or [], every=every, limit=limit, port=port, browser=browser)
+        return
+    if frame:
+        raise UsageError("--frame names a picture: add --pictures")
+    _captions(output, dataset, set_name, every=every, limit=limit, port=port, browser=browser)
+
+
+def _captions(
+    output: Output, dataset: Path, set_name: str | None, *, every: bool, limit: int, port: int, browser: bool
+) -> None:
     from usds.curation.annotate import AnnotateSettings
     from usds.curation.review_page import ReviewSession
-    from usds.curation.review_server import ReviewServer
     from usds.schemas.dataset import Dataset
 
-    output = Output(json)
     session = ReviewSession(Dataset.open(dataset), set_name=set_name, limit=limit, every=every)
     if not len(session):
         output.data({"captions": 0, "saved": 0, "corrections": 0})
         output.show("nothing to review: no caption is in doubt (--all shows every one)")
         return
+    shown = "first " if session.is_cut else ""
+    _serve(output, session, f"the {shown}{len(session):,} captions to look at", port, browser)
+    report = session.finish(AnnotateSettings())
+    output.data({"captions": len(session), "saved": session.saved, "corrections": session.corrections})
+    output.show(f"looked at {session.saved:,} captions, recorded {session.corrections:,} corrections")
+    if report is not None:
+        output.show(f"set {report.set_name}: {report.tasks_done} tasks annotated anew")
+
+
+def _pictures(
+    output: Output, root: Path, names: list[str], *, every: bool, limit: int, port: int, browser: bool
+) -> None:
+    from usds.cli.console import progress
+    from usds.curation.review_pictures import PictureSession
+    from usds.curation.review_queue import files_in_doubt, files_named, most_redacted
+    from usds.curation.run import local_executor
+    from usds.curation.settle import settle
+    from usds.schemas.dataset import Dataset
+    from usds.schemas.state import State
+
+    dataset = Dataset.open(root)
+    state = State.open(dataset.info.dataset_id, dataset.info.key_fingerprint)
+    with progress("reading pictures"):
+        if names:
+            found = files_named(dataset, state, names, local_executor)
+        elif every:
+            found = most_redacted(dataset, state, limit, local_executor)
+        else:
+            found = files_in_doubt(dataset, state, limit)
+    session = PictureSession(dataset, state, found)
+    try:
+        if found:
+            _serve(output, session, f"the {len(session):,} files to look at", port, browser)
+    finally:
+        session.close()
+    with progress("reading raw files again") as bar:
+        report = settle(dataset, state, watcher=bar)
+    output.data({"files": len(session), "saved": session.saved, "outcomes": dict(report.outcomes),
+                 "waiting": report.waiting, "problems": list(report.problems)})  # fmt: skip
+    if not found:
+        output.show("nothing to review: no file is in doubt (--all shows the files of the dataset)")
+    else:
+        output.show(f"decided about {session.saved:,} of {len(session):,} files")
+    _settled(output, report)
+
+
+def _settled(output: Output, report: SettleReport) -> None:
+    words = {"ok": "in the dataset", "kept_out": "kept out"}
+    for reason, count in sorted(report.outcomes.items()):
+        output.show(f"{count:,} done again: {words.get(reason, f'still refused ({reason})')}")
+    for problem in report.problems:
+        output.note(f"note: {problem}")
+    if report.waiting:
+        output.note(
+            f"note: {report.waiting:,} decisions wait, as their raw files are not where they were: run "
+            "`usds ingest RAW` when they are back"
+        )
+    if report.outcomes.keys() & words.keys():
+        output.note("note: run `usds annotate` and `usds audit` again")
+
+
+def _serve(output: Output, session: Session, what: str, port: int, browser: bool) -> None:
+    """Serve the page until it says that it is finished, or Ctrl-C."""
+    from usds.curation.review_server import ReviewServer
+
     try:
         server = ReviewServer(session, port)
     except OSError as error:
         raise UsageError(f"port {port}: {error.strerror}: choose another with --port") from error
-    shown = "first " if session.is_cut else ""
-    output.note(f"the {shown}{len(session):,} captions to look at: {server.address}")
+    output.note(f"{what}: {server.address}")
     output.note("Ctrl-C, or Finish on the page, ends the review")
     if browser:
         import webbrowser
@@ -66,8 +158,3 @@ def review(
         pass
     finally:
         server.server_close()
-    report = session.finish(AnnotateSettings())
-    output.data({"captions": len(session), "saved": session.saved, "corrections": session.corrections})
-    output.show(f"looked at {session.saved:,} captions, recorded {session.corrections:,} corrections")
-    if report is not None:
-        output.show(f"set {report.set_name}: {report.tasks_done} tasks annotated anew")

@@ -28,6 +28,7 @@ __all__ = [
     "amend_task",
     "commit_task",
     "drop_sources",
+    "leave_only_rows",
     "mark_near_duplicates",
 ]
 
@@ -181,6 +182,28 @@ def drop_sources(dataset: Dataset, source_keys: Set[str]) -> None:
         )
         if all(rewritten.files[name].rows == 0 for name in ("frames", "captions", "sources")):
             dataset.remove_task(manifest.task)
+
+
+def leave_only_rows(dataset: Dataset, rows: Mapping[str, Mapping[str, Any]]) -> None:
+    """Remove all that some files gave to the dataset; each keeps one row of ``sources`` that says why.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Its lock is held.
+    rows : mapping
+        The row that stays, by source key.
+    """
+    for manifest in dataset.manifests().values():
+        here = rows.keys() & set(_column(dataset, manifest, "sources", "source_key").to_pylist())
+        if not here:
+            continue
+        path = dataset.root / manifest.files["frames"].path
+        ids = pq.read_table(path, columns=["frame_id", "clip_id", "study_id", "source_key"]).to_pylist()
+        rewritten = shards.rewrite_task(dataset.root, manifest, here, drop_captions_of=_orphaned(ids, here))
+        kept = pq.read_table(dataset.root / rewritten.files["sources"].path, schema=shards.TABLES["sources"])
+        more = pa.Table.from_pylist([dict(rows[key]) for key in sorted(here)], schema=kept.schema)
+        amend_task(dataset, rewritten, {"sources": pa.concat_tables([kept, more])})
 
 
 def _orphaned(frames: Sequence[Mapping[str, Any]], source_keys: Set[str]) -> set[str]:

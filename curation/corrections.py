@@ -22,9 +22,17 @@ from usds.schemas.dataset import Dataset
 from usds.schemas.files import canonical_json
 from usds.schemas.shards import write_parquet
 
-__all__ = ["Correction", "CorrectionIndex", "append_corrections", "read_corrections"]
+__all__ = [
+    "Correction",
+    "CorrectionIndex",
+    "append_corrections",
+    "append_numbered",
+    "numbered_files",
+    "read_corrections",
+]
 
-_NUMBER: Final = re.compile(r"labels-(\d{6})\.parquet")
+Kind = Literal["labels", "pictures"]
+_NUMBERED: Final = re.compile(r"(labels|pictures)-(\d{6})\.parquet")
 Action = Literal["add", "remove"]
 
 
@@ -56,15 +64,29 @@ class Correction:
         return {name: getattr(self, name) for name in tables.CORRECTIONS.names}
 
 
-def _files(root: Path) -> list[Path]:
+def numbered_files(root: Path, kind: Kind) -> dict[int, Path]:
+    """Files of one kind of corrections by their number, in the order they were made."""
     folder = root / "corrections"
-    found = folder.iterdir() if folder.is_dir() else ()
-    return sorted(path for path in found if _NUMBER.fullmatch(path.name))
+    found = (_NUMBERED.fullmatch(path.name) for path in folder.iterdir()) if folder.is_dir() else ()
+    mine = (match for match in found if match and match[1] == kind)
+    return {number: folder / name for number, name in sorted((int(m[2]), m[0]) for m in mine)}
+
+
+def append_numbered(root: Path, kind: Kind, table: pa.Table) -> Path:
+    """Add a table as the next numbered file, whole or not at all; earlier files are never touched."""
+    number = max(numbered_files(root, kind), default=0) + 1
+    path = root / "corrections" / f"{kind}-{number:06d}.parquet"
+    write_parquet(path, table)
+    return path
 
 
 def read_corrections(dataset: Dataset) -> list[Correction]:
     """All corrections in the order they were made."""
-    rows = [row for path in _files(dataset.root) for row in pq.read_table(path).to_pylist()]
+    rows = [
+        row
+        for path in numbered_files(dataset.root, "labels").values()
+        for row in pq.read_table(path).to_pylist()
+    ]
     return [Correction(**row) for row in rows]
 
 
@@ -78,12 +100,8 @@ def append_corrections(dataset: Dataset, corrections: Sequence[Correction]) -> P
     """
     if not corrections:
         return None
-    files = _files(dataset.root)
-    last = _NUMBER.fullmatch(files[-1].name) if files else None
-    number = int(last.group(1)) + 1 if last else 1
-    path = dataset.root / "corrections" / f"labels-{number:06d}.parquet"
-    write_parquet(path, pa.Table.from_pylist([c.row() for c in corrections], schema=tables.CORRECTIONS))
-    return path
+    rows = [correction.row() for correction in corrections]
+    return append_numbered(dataset.root, "labels", pa.Table.from_pylist(rows, schema=tables.CORRECTIONS))
 
 
 @dataclass(slots=True)

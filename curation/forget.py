@@ -18,8 +18,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from usds.curation.commit import amend_task, mark_near_duplicates
+from usds.curation.corrections import numbered_files
+from usds.curation.ingest import INGESTS
 from usds.curation.outcomes import source_row
+from usds.curation.picture_corrections import APPLIED, forget_decisions
+from usds.curation.review_folder import VIEWED
 from usds.curation.settings import IngestSettings
+from usds.curation.sources import decode_path
+from usds.curation.waiting import known_files
 from usds.schemas import shards
 from usds.schemas.annotations import AnnotationSet
 from usds.schemas.dataset import Dataset
@@ -129,6 +135,7 @@ def forget(dataset: Dataset, state: State, subject_id: str, *, runs: Path = Path
         bits = dataset.info.settings.get("near_duplicate_bits", IngestSettings().near_duplicate_bits)
         mark_near_duplicates(dataset, bits)
     _rewrite_splits(dataset, subject_id)
+    _forget_decisions(dataset, state, found)
     _forget_privately(state, found)
     return ForgetReport(
         subject_id, len(found.frames), len(found.captions), len(found.sources), runs_with(subject_id, runs),
@@ -176,7 +183,7 @@ def _rewrite_labels(dataset: Dataset, found: Holdings) -> None:
         tasks = {task: _rewrite_entry(dataset, manifest, task, found) for task in manifest.tasks}
         if any(tasks[task] is not manifest.tasks[task] for task in tasks):
             dataset.annotations.commit(replace(manifest, tasks=tasks))
-    for path in sorted((dataset.root / "corrections").glob("*.parquet")):
+    for path in numbered_files(dataset.root, "labels").values():
         table = pq.read_table(path)
         kept = table.filter(_compute.invert(_compute.is_in(table["target_id"], _strings(found.targets))))
         if len(kept) < len(table):
@@ -211,6 +218,16 @@ def _rewrite_splits(dataset: Dataset, subject_id: str) -> None:
             dataset.write_split(name, kept)
 
 
+def _forget_decisions(dataset: Dataset, state: State, found: Holdings) -> None:
+    """Remove what was decided about the subject's pictures, unless others have the very same file."""
+    known = known_files(state)
+    others = {file.file_id for key, files in known.items() if key not in found.sources for file in files}
+    mine = {file.file_id for key in found.sources for file in known.get(key, ())} - others
+    forget_decisions(dataset, mine)
+    applied: dict[str, str] = state.read(APPLIED) or {}
+    state.write(APPLIED, {key: digest for key, digest in applied.items() if key not in mine})
+
+
 def _forget_privately(state: State, found: Holdings) -> None:
     """Remove what the private state knows: paths, identifiers, withheld text, pixels in doubt, logs."""
     keys = [(key,) for key in found.sources]
@@ -219,7 +236,8 @@ def _forget_privately(state: State, found: Holdings) -> None:
         ledger.executemany("DELETE FROM sources WHERE source_key = ?", keys)
         ledger.executemany("DELETE FROM withheld WHERE source_key = ?", keys)
     for key in found.sources:
-        shutil.rmtree(state.folder / "review" / key, ignore_errors=True)
+        for pictures in ("review", VIEWED):
+            shutil.rmtree(state.folder / pictures / key, ignore_errors=True)
     for frame in found.frames:
         for picture in (state.folder / "audit").glob(f"{frame}.*"):
             picture.unlink(missing_ok=True)
@@ -227,6 +245,16 @@ def _forget_privately(state: State, found: Holdings) -> None:
     for log in (state.folder / "logs").glob("*.log"):  # free text: nobody can tell whose values it holds
         log.unlink(missing_ok=True)
     _forget_catalogue(state, found.sources)
+    _forget_places(state)
+
+
+def _forget_places(state: State) -> None:
+    """Of the raw arguments of earlier runs keep those that hold files of somebody else."""
+    with state.ledger() as ledger:
+        left = {decode_path(row[0]) for row in ledger.execute("SELECT path FROM sources")}
+    folders = {str(parent) for path in left for parent in (Path(path), *Path(path).parents)}
+    runs: list[Any] = state.read(INGESTS) or []
+    state.write(INGESTS, [run for run in runs if all(decode_path(raw) in folders for raw in run["raws"])])
 
 
 def _forget_catalogue(state: State, sources: Iterable[str]) -> None:

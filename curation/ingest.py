@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, Final
 
 from usds.curation.catalogue import Catalogue
 from usds.curation.commit import drop_sources, mark_near_duplicates
@@ -25,11 +26,17 @@ from usds.curation.run import NOBODY, ExecutorFactory, Run, Watcher, local_execu
 from usds.curation.second_pass import second_pass
 from usds.curation.settings import IngestSettings, detector_version, differences, tool_version
 from usds.curation.sources import Scan, encode_path, refuse_overlap, scan
+from usds.curation.waiting import keep_out
 from usds.schemas.dataset import Dataset, exclusive, is_dataset
 from usds.schemas.errors import ContentError, UsageError
 from usds.schemas.state import State, fingerprint, read_key_file, state_folder
 
-__all__ = ["IngestOptions", "IngestReport", "Watcher", "ingest", "preview"]
+__all__ = ["INGESTS", "IngestOptions", "IngestReport", "Watcher", "ingest", "preview"]
+
+
+INGESTS: Final = "ingests"
+"""Document of the private state: raw folders and ``--subjects`` of earlier runs, the latest first."""
+_REMEMBERED: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +185,7 @@ def ingest(
         catalogue = Catalogue(state.folder, probe_stamp(settings))
         link = replace(options.link, mapped="subject" in settings.columns)
         run = Run(dataset, state, Ids(state.key), settings, catalogue, watcher, executor, link)
+        _remember(state, raws, options.link)
         try:
             return _ingest(run, found, options)
         finally:
@@ -249,8 +257,18 @@ def _save_settings(dataset: Dataset, settings: IngestSettings) -> None:
     )  # fmt: skip
 
 
+def _remember(state: State, raws: Sequence[Path], link: LinkOptions) -> None:
+    """Note how the raw folders were read, so that the end of a review can do it again."""
+    subjects = encode_path(str(link.file.resolve())) if link.file else None
+    entry = {"raws": [encode_path(str(raw.resolve())) for raw in raws], "subjects": subjects}
+    before: list[Any] = state.read(INGESTS) or []
+    others = [other for other in before if other["raws"] != entry["raws"]]
+    state.write(INGESTS, [entry, *others][:_REMEMBERED])
+
+
 def _ingest(run: Run, found: Scan, options: IngestOptions) -> IngestReport:
     run.catalogue.note_scan(found.files)
+    keep_out(run.dataset, run.state)
     _prepare_retry(run, options)
     linked = first_pass(run)
     rechecked = recheck_captions(run.dataset, run.state, linked.index_stamp)

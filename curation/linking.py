@@ -6,10 +6,11 @@ not depend on workers, on the place of the raw folder, or on the order of its fi
 
 from __future__ import annotations
 
+import csv
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from usds.curation.captions import LinkedCaption
@@ -18,6 +19,7 @@ from usds.curation.deid.identity import Ids, SubjectSources, conflicting, resolv
 from usds.curation.pipeline import WorkItem
 from usds.curation.probe import MEDIA_KINDS
 from usds.curation.sidecars import Sidecars, is_sidecar
+from usds.schemas.errors import UsageError
 
 __all__ = ["LinkOptions", "Linked", "Source", "link"]
 
@@ -32,10 +34,38 @@ class LinkOptions:
         Subject by relative path, file name or PatientID (``--subjects``).
     mapped : bool
         Subjects of sidecars come from a column that a person named (``--map subject=COL``).
+    file : Path or None
+        Where ``subjects`` was read.
     """
 
     subjects: Mapping[str, str] = field(default_factory=dict[str, str])
     mapped: bool = False
+    file: Path | None = None
+
+    @classmethod
+    def read(cls, path: Path | None) -> LinkOptions:
+        """Read ``--subjects``: two columns, a file name, relative path or PatientID and the subject.
+
+        Raises
+        ------
+        UsageError
+            If the file cannot be read, or a line has fewer columns.
+        """
+        return cls(_read_subjects(path), file=path)
+
+
+def _read_subjects(path: Path | None) -> Mapping[str, str]:
+    if path is None:
+        return {}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            rows = [row for row in csv.reader(stream) if any(cell.strip() for cell in row)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"{path} cannot be read as a UTF-8 CSV file: name one with --subjects") from error
+    for number, row in enumerate(rows, 1):
+        if len(row) < 2 or not row[0].strip() or not row[1].strip():
+            raise UsageError(f"{path}, line {number}: two columns are needed, file and subject")
+    return {row[0].strip(): row[1].strip() for row in rows}
 
 
 @dataclass(slots=True)

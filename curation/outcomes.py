@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-__all__ = ["HARMLESS", "TRANSIENT", "outcome_of", "source_row"]
+__all__ = ["HARMLESS", "SETTLED", "TRANSIENT", "outcome_of", "source_row"]
 
 _QUARANTINED: Final = frozenset({"decoder_crash", "timeout", "memory", "stage_failed", "identifier_found"})
 _REVIEW: Final = frozenset({"area_uncertain", "text_survived", "redaction_large", "frames_withheld"})
 
-HARMLESS: Final = frozenset({"duplicate", "ignored", "withdrawn", "media_unused"})
+HARMLESS: Final = frozenset({"duplicate", "ignored", "withdrawn", "media_unused", "kept_out"})
 """Rejections that are no trouble by themselves: they do not change the exit code."""
+
+SETTLED: Final = "settled_by_person"
+"""Warning of a file about which a person decided."""
 
 TRANSIENT: Final = frozenset({"permission_denied", "disk_error", "timeout", "memory", "changed"})
 """Reasons that another day may not have: what ``--retry`` does again."""

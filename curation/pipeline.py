@@ -5,8 +5,6 @@ The stages stand in other modules; this one says in which order they run and wha
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +14,16 @@ import numpy as np
 
 from usds.curation.captions import CaptionWriter, LinkedCaption, Targets
 from usds.curation.deid.area import Component
+from usds.curation.deid.decision import AS_FOUND, Decision
 from usds.curation.deid.harvest import Matcher
 from usds.curation.deid.identity import Ids, age_band
 from usds.curation.deid.pixels import CleanFrame, CleanResult
 from usds.curation.deid.prose import Scrubber
 from usds.curation.frames import clip_samples, key_frames, mode, phash, quality
-from usds.curation.outcomes import source_row
+from usds.curation.outcomes import SETTLED, source_row
 from usds.curation.probe import file_state, read_source
 from usds.curation.readers.base import RGB, HeaderFacts, Media, MediaError, RawCaption, Region, open_media
+from usds.curation.review_folder import Pictures, ReviewFolder, frame_in_doubt, native_area
 from usds.curation.settings import IngestSettings
 from usds.curation.staging import Staged
 
@@ -50,6 +50,8 @@ class WorkItem:
         From sidecars and reports.
     captions_only : bool
         The frames are in the dataset already; only captions are new.
+    decision : Decision or None
+        What a person decided about its pixels.
     """
 
     source_key: str
@@ -67,17 +69,23 @@ class WorkItem:
     is_clip: bool
     captions: tuple[LinkedCaption, ...] = ()
     captions_only: bool = False
+    decision: Decision | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON form, for the private state."""
         plain = {name: getattr(self, name) for name in self.__slots__}
-        return {**plain, "captions": [linked.to_json() for linked in self.captions]}
+        return {
+            **plain,
+            "captions": [linked.to_json() for linked in self.captions],
+            "decision": self.decision.to_json() if self.decision else None,
+        }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> WorkItem:
         """Inverse of :meth:`to_json`."""
         values: dict[str, Any] = dict(value)
         values["captions"] = tuple(LinkedCaption.from_json(linked) for linked in value["captions"])
+        values["decision"] = Decision.from_json(value["decision"]) if value["decision"] else None
         return cls(**values)
 
 
@@ -85,8 +93,9 @@ class Cleaner(Protocol):
     """What the pipeline needs of `usds.curation.deid.pixels.PixelCleaner`."""
 
     def clean(
-        self, frames: Any, *, samples: Sequence[RGB], regions: Sequence[Region], matcher: Any
-    ) -> CleanResult:
+        self, frames: Any, *, samples: Sequence[RGB], regions: Sequence[Region], matcher: Any,
+        decision: Decision,
+    ) -> CleanResult:  # fmt: skip
         """Redact, encode and verify frames."""
         ...
 
@@ -100,12 +109,12 @@ class Pipeline:
     settings : IngestSettings
     cleaner : Cleaner
     scrubber : Scrubber
-    review : Path
-        Folder of the private state where pixels in doubt are kept for a person.
+    review : ReviewFolder
+        Where the private state keeps pixels in doubt for a person.
     """
 
     def __init__(
-        self, ids: Ids, settings: IngestSettings, cleaner: Cleaner, scrubber: Scrubber, review: Path
+        self, ids: Ids, settings: IngestSettings, cleaner: Cleaner, scrubber: Scrubber, review: ReviewFolder
     ) -> None:
         self._ids = ids
         self._settings = settings
@@ -123,12 +132,15 @@ class Pipeline:
         """
         if item.captions_only:
             return self._captions_only(item, matcher)
+        if item.decision and item.decision.outcome == "keep_out":
+            self._review.clear(item.source_key)
+            return Staged(source_row(item.source_key, item.kind, "kept_out", warnings=[SETTLED]))
         path = Path(item.path)
         if file_state(path) != (item.size, item.mtime_ns):
             return Staged(source_row(item.source_key, item.kind, "changed"))
         data = read_source(path, item.member, self._settings)
         with open_media(data, kind=item.kind, limits=self._settings.limits) as media:
-            result = self._clean(media, matcher)
+            result = self._clean(media, matcher, item.decision or AS_FOUND)
             staged = self._stage(item, media, result, matcher)
         if file_state(path) != (item.size, item.mtime_ns):
             return Staged(source_row(item.source_key, item.kind, "changed"))
@@ -136,7 +148,7 @@ class Pipeline:
 
     # -- pixels -------------------------------------------------------------------------------------
 
-    def _clean(self, media: Media, matcher: Matcher) -> CleanResult:
+    def _clean(self, media: Media, matcher: Matcher, decision: Decision) -> CleanResult:
         chosen = key_frames(media, self._settings.key_frames)
         per_frame = max(1, media.rows * media.cols * 3)
         count = max(3, min(_SAMPLES, _SAMPLE_BYTES // per_frame))
@@ -144,12 +156,13 @@ class Pipeline:
         if not samples:
             raise MediaError("unreadable")
         return self._cleaner.clean(
-            media.frames(chosen), samples=samples, regions=media.header.regions, matcher=matcher
-        )
+            media.frames(chosen), samples=samples, regions=media.header.regions, matcher=matcher,
+            decision=decision,
+        )  # fmt: skip
 
     def _stage(self, item: WorkItem, media: Media, result: CleanResult, matcher: Matcher) -> Staged:
-        warnings = [*media.warnings, *result.warnings]
-        self._keep_for_review(item.source_key, result)
+        warnings = [*media.warnings, *result.warnings, *([SETTLED] if item.decision else [])]
+        self._keep_for_review(item.source_key, media, result)
         if result.outcome != "ok" or not result.frames:
             reason = "text_survived" if result.outcome == "ok" else result.reason
             withheld = len(result.frames) + result.withheld
@@ -179,19 +192,18 @@ class Pipeline:
     def _targets(self, item: WorkItem, frame_id: str) -> Targets:
         return Targets(frame_id, self._ids.clip(item.content) if item.is_clip else None, item.study_id)
 
-    def _keep_for_review(self, source_key: str, result: CleanResult) -> None:
-        """Lay the frames in doubt into the private state, for a person to look at; none that is written."""
-        folder = self._review / source_key
-        shutil.rmtree(folder, ignore_errors=True)  # what an earlier run doubted
+    def _keep_for_review(self, source_key: str, media: Media, result: CleanResult) -> None:
+        """Lay the frames in doubt into the private state, as they came, for a person to look at."""
+        self._review.clear(source_key)  # what an earlier run doubted
         doubted = [*result.held, *(result.frames if result.outcome == "review" else ())]
         if not doubted:
             return
-        folder.mkdir(mode=0o700, parents=True)
-        for frame in doubted:
-            path = folder / f"{frame.index:06d}.img"
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "wb") as stream:
-                stream.write(frame.encoded)
+        doubted.sort(key=lambda frame: frame.index)
+        first = doubted[0]
+        area = native_area([(c.kind, c.polygon) for c in first.components], first.crop, first.scale)
+        seen = tuple(frame_in_doubt(frame) for frame in doubted)
+        pictures = Pictures(media.rows, media.cols, media.n_frames, area, seen)
+        self._review.write(source_key, pictures, media.frames([frame.index for frame in doubted]))
 
     # -- rows ---------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from usds.curation.annotate import AnnotateReport, AnnotateSettings, annotate_dataset
 from usds.curation.corrections import append_corrections
@@ -19,6 +19,7 @@ from usds.curation.review import (
     known_labels,
     with_parents,
 )
+from usds.curation.review_server import Malformed
 from usds.schemas.dataset import Dataset
 from usds.schemas.errors import UsageError
 
@@ -50,6 +51,8 @@ class ReviewSession:
         If the dataset is not annotated.
     """
 
+    page = "review.html"
+
     def __init__(
         self, dataset: Dataset, *, set_name: str | None = None, limit: int = 2000, every: bool = False
     ) -> None:
@@ -70,6 +73,32 @@ class ReviewSession:
     def saved(self) -> int:
         """Captions that were saved, changed or confirmed."""
         return len(self._saved)
+
+    def data(self, path: list[str]) -> dict[str, Any] | None:
+        """What the page asks for: ``overview``, or ``caption`` and its id."""
+        match path:
+            case ["overview"]:
+                return self.overview()
+            case ["caption", caption_id]:
+                return self.caption(caption_id)
+            case _:
+                return None
+
+    def keep(self, path: list[str], body: Any) -> dict[str, Any] | None:
+        """What the page sends: the labels of a ``caption``.
+
+        Raises
+        ------
+        Malformed
+            If they are no lists of words.
+        """
+        match path:
+            case ["caption", caption_id]:
+                if not _is_labels(body):
+                    raise Malformed("labels are lists of words by dimension, as JSON")
+                return self.save(caption_id, body)
+            case _:
+                return None
 
     def overview(self) -> dict[str, Any]:
         """The taxonomy's dimensions and labels, and the captions to look at."""
@@ -184,3 +213,10 @@ class ReviewSession:
 
 def _sorted(labels: Labels) -> dict[str, list[str]]:
     return {name: sorted(values) for name, values in labels.items()}
+
+
+def _is_labels(body: Mapping[str, Any]) -> bool:
+    return all(
+        isinstance(items, list) and all(isinstance(item, str) for item in cast("list[Any]", items))
+        for items in body.values()
+    )

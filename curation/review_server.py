@@ -1,4 +1,4 @@
-"""A web server for one person on this machine: the review page and the few requests it makes.
+"""A web server for one person on this machine: a review page and the few requests it makes.
 
 It listens on the loopback interface alone. Every address begins with a secret that only the printed link
 holds, and requests that name another host are refused, so no other page in the browser can reach it.
@@ -14,27 +14,55 @@ from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
-from typing import Any, Final
+from typing import Any, Final, Protocol, cast
 from urllib.parse import unquote, urlsplit
 
 from usds.curation.deid.encode import format_of
-from usds.curation.review_page import ReviewSession
 from usds.schemas.errors import UsdsError
 
-__all__ = ["ReviewServer"]
+__all__ = ["Malformed", "ReviewServer", "Session"]
 
 _LONGEST: Final = 1 << 20
 _LENGTH: Final = re.compile(r"[0-9]{1,9}")
 _UNEXPECTED: Final = "unexpected error ({}): the dataset may be damaged, or the disk full"
+_NO_PAGE: Final = "no such page: open the link that `usds review` printed"
 _TYPES: Final = {"jpeg": "image/jpeg", "png": "image/png", None: "application/octet-stream"}
 
 
+class Malformed(UsdsError):
+    """What the page sent is not of the form that the session asks for."""
+
+
+class Session(Protocol):
+    """What a page shows and keeps; called from several threads.
+
+    Attributes
+    ----------
+    page : str
+        File of the page, in `usds.curation`.
+    """
+
+    page: str
+
+    def data(self, path: list[str]) -> dict[str, Any] | None:
+        """What the page asks for; None where there is no such thing."""
+        ...
+
+    def picture(self, name: str, /) -> bytes:
+        """One encoded image."""
+        ...
+
+    def keep(self, path: list[str], body: Any) -> dict[str, Any] | None:
+        """What a person decided, as JSON value; None where there is no such thing."""
+        ...
+
+
 class ReviewServer(ThreadingHTTPServer):
-    """Serves one :class:`ReviewSession` until :meth:`shutdown`, or until the page says that it is finished.
+    """Serves one session until :meth:`shutdown`, or until the page says that it is finished.
 
     Parameters
     ----------
-    session : ReviewSession
+    session : Session
     port : int
         0 takes a free one.
 
@@ -46,7 +74,7 @@ class ReviewServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, session: ReviewSession, port: int = 0) -> None:
+    def __init__(self, session: Session, port: int = 0) -> None:
         self.session = session
         self.secret = secrets.token_urlsafe(16)
         self.nonce = secrets.token_urlsafe(16)
@@ -54,7 +82,7 @@ class ReviewServer(ThreadingHTTPServer):
 
     @property
     def address(self) -> str:
-        """The link to open; whoever holds it can read and correct the dataset's labels."""
+        """The link to open; whoever holds it can see and decide what the page can."""
         return f"http://127.0.0.1:{self.server_port}/{self.secret}/"
 
     @property
@@ -77,30 +105,28 @@ class _Handler(BaseHTTPRequestHandler):
         """The page, its data, a picture."""
         match self._path():
             case []:
-                page = resources.files("usds.curation").joinpath("review.html").read_text("utf-8")
+                page = resources.files("usds.curation").joinpath(self.server.session.page).read_text("utf-8")
                 self._send(page.replace("@NONCE@", self.server.nonce).encode(), "text/html; charset=utf-8")
-            case ["overview"]:
-                self._answer(self.server.session.overview)
-            case ["caption", caption_id]:
-                self._answer(lambda: self.server.session.caption(caption_id))
-            case ["image", frame_id]:
-                self._picture(frame_id)
-            case _:
-                self._refuse(HTTPStatus.NOT_FOUND, "no such page: open the link that `usds review` printed")
+            case ["image", *name]:
+                self._picture("/".join(name))
+            case [*path]:
+                self._answer(lambda: self.server.session.data(path))
+            case None:
+                self._refuse(HTTPStatus.NOT_FOUND, _NO_PAGE)
 
     def do_POST(self) -> None:
-        """Labels of a caption, or the end of the review."""
+        """A decision, or the end of the review."""
         match self._path():
-            case ["caption", caption_id]:
-                body = self._body()
-                if body is not None:
-                    self._answer(lambda: self.server.session.save(caption_id, body))
             case ["finish"]:
                 self._send(b"{}", "application/json")
                 # From another thread, as the server asks; the page may still be fetching pictures.
                 threading.Thread(target=self.server.shutdown, daemon=True).start()
-            case _:
-                self._refuse(HTTPStatus.NOT_FOUND, "no such page")
+            case [*path]:
+                body = self._body()
+                if body is not None:
+                    self._answer(lambda: self.server.session.keep(path, body))
+            case None:
+                self._refuse(HTTPStatus.NOT_FOUND, _NO_PAGE)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing: the terminal belongs to the command."""
@@ -116,27 +142,30 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         return [part for part in parts[1:] if part]
 
-    def _body(self) -> dict[str, list[str]] | None:
+    def _body(self) -> dict[str, Any] | None:
+        """The JSON object that was sent; None where it is none, and then the page has been told so."""
         length = self.headers.get("Content-Length", "")
         if not _LENGTH.fullmatch(length) or int(length) > _LONGEST:
-            self._refuse(HTTPStatus.BAD_REQUEST, "labels are missing, or too many")
+            self._refuse(HTTPStatus.BAD_REQUEST, "nothing was sent, or too much")
             return None
         try:
             body: Any = json.loads(self.rfile.read(int(length)))
         except (ValueError, RecursionError):
             body = None
-        if not _is_labels(body):
-            self._refuse(HTTPStatus.BAD_REQUEST, "labels are lists of words by dimension, as JSON")
+        if not isinstance(body, dict):
+            self._refuse(HTTPStatus.BAD_REQUEST, "what is sent must be a JSON object")
             return None
-        return body
+        return cast("dict[str, Any]", body)
 
-    def _answer(self, make: Callable[[], Any]) -> None:
-        found = self._made(make, HTTPStatus.CONFLICT)
-        if found is not None:
+    def _answer(self, make: Callable[[], dict[str, Any] | None]) -> None:
+        found = self._made(lambda: make() or {}, HTTPStatus.CONFLICT)
+        if found == {}:
+            self._refuse(HTTPStatus.NOT_FOUND, _NO_PAGE)
+        elif found is not None:
             self._send(json.dumps(found, ensure_ascii=False).encode("utf-8", "replace"), "application/json")
 
-    def _picture(self, frame_id: str) -> None:
-        image = self._made(lambda: self.server.session.picture(frame_id), HTTPStatus.NOT_FOUND)
+    def _picture(self, name: str) -> None:
+        image = self._made(lambda: self.server.session.picture(name), HTTPStatus.NOT_FOUND)
         if image is not None:
             self._send(image, _TYPES[format_of(image)])
 
@@ -145,7 +174,8 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             return make()
         except UsdsError as error:
-            self._refuse(refused, str(error))
+            wrong = HTTPStatus.BAD_REQUEST if isinstance(error, Malformed) else refused
+            self._refuse(wrong, str(error))
         except Exception as error:  # noqa: BLE001 - a damaged shard has many names; the terminal is spared them
             self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR, _UNEXPECTED.format(type(error).__name__))
         return None
@@ -168,9 +198,3 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(data)
-
-
-def _is_labels(body: Any) -> bool:
-    return isinstance(body, dict) and all(
-        isinstance(items, list) and all(isinstance(item, str) for item in items) for items in body.values()
-    )

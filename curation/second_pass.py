@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from usds.curation.commit import add_captions, amend_sources, commit_task, drop_sources
 from usds.curation.linking import Linked, Source
 from usds.curation.outcomes import source_row
+from usds.curation.picture_corrections import APPLIED, read_decisions
 from usds.curation.pipeline import WorkItem
 from usds.curation.plan import PlannedFile, Task, deal
 from usds.curation.run import Run
@@ -71,15 +72,19 @@ def second_pass(run: Run, linked: Linked, *, redo: bool) -> PassResult:
     gone = {key for key in linked.superseded if key in rows}
     gone |= {s.key for s in linked.sources if s.key in rows and _is_promoted(s, rows[s.key])}
     drop_sources(run.dataset, gone)
-    again = {key for key, row in rows.items() if row.stale or redo} - gone
+    decided, applied = _decide(run, linked)
+    again = {key for key, row in rows.items() if row.stale or redo or key in decided} - gone
     waiting = {s.key for s in linked.sources if s.key not in rows or s.key in gone or s.key in again}
     result = PassResult()
     media = [s for s in linked.sources if s.key in waiting and s.item is not None]
     stamp = _stamp(run, linked.index_stamp)
     staging = Staging(run.state.folder / "staging", stamp)
     staging.clear(keep_stamp=True)
+    staging.drop(decided)
     write_run(run.state, run.settings, stamp)
     _work(run, staging, media, again, result)
+    if decided:
+        run.state.write(APPLIED, applied)
     _late_captions(run, staging, linked, waiting, result)
     result.done += _write_rest(run, linked)
     _record_paths(run, linked)
@@ -93,6 +98,32 @@ def second_pass(run: Run, linked: Linked, *, redo: bool) -> PassResult:
         )
     result.reasons = dict(Counter(row.reason for key, row in _rows(run).items() if key in scanned))
     return result
+
+
+def _decide(run: Run, linked: Linked) -> tuple[set[str], dict[str, str]]:
+    """Give the media what a person decided about them.
+
+    Returns
+    -------
+    (set of str, dict)
+        Keys of the files that were not done with the present decision; digests by file, to be kept.
+    """
+    decisions = read_decisions(run.dataset)
+    applied: dict[str, str] = run.state.read(APPLIED) or {}
+    changed: set[str] = set()
+    if not decisions and not applied:
+        return changed, applied
+    for source in linked.sources:
+        if source.item is None:
+            continue
+        file_id = run.ids.clip(source.item.content)
+        decided = decisions.get(file_id)
+        digest = decided.decision.digest if decided else ""
+        source.item = replace(source.item, decision=decided.decision if decided else None)
+        if applied.get(file_id, "") != digest:
+            changed.add(source.key)
+            applied[file_id] = digest
+    return changed, applied
 
 
 def _is_promoted(source: Source, row: _Row) -> bool:

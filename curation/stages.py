@@ -24,13 +24,14 @@ from usds.curation.deid.prose import Scrubber
 from usds.curation.outcomes import source_row
 from usds.curation.pipeline import Pipeline, WorkItem
 from usds.curation.probe import probe_file, probe_stamp
+from usds.curation.review_folder import ReviewFolder
 from usds.curation.settings import IngestSettings
 from usds.curation.staging import Staged, Staging
 from usds.curation.worker import Handler, WorkerSetup
 from usds.schemas.state import State, read_key_file
 from usds.taxonomy.udt import Taxonomy, load_taxonomy
 
-__all__ = ["RUN", "curator", "prober", "read_run", "scrubber_terms", "write_run"]
+__all__ = ["RUN", "curator", "prober", "read_run", "scrubber_terms", "worker_state", "write_run"]
 
 RUN = "run"
 """Name of the state's document that tells workers what the run is about."""
@@ -49,7 +50,8 @@ def read_run(state: State) -> tuple[IngestSettings, str]:
     return IngestSettings.model_validate(raw["settings"]), raw["stamp"]
 
 
-def _state(setup: WorkerSetup) -> State:
+def worker_state(setup: WorkerSetup) -> State:
+    """The private state as a worker opens it; temporary files of libraries lie in it."""
     folder = Path(setup.state_folder)
     tempfile.tempdir = str(folder)  # a library's temporary file holds what the raw file holds
     return State(folder, read_key_file(folder / "key"))
@@ -57,7 +59,7 @@ def _state(setup: WorkerSetup) -> State:
 
 def prober(setup: WorkerSetup) -> Handler:
     """First pass: item keys are rows of the catalogue."""
-    state = _state(setup)
+    state = worker_state(setup)
     settings, _ = read_run(state)
     catalogue = Catalogue(state.folder, probe_stamp(settings))
 
@@ -74,16 +76,15 @@ def prober(setup: WorkerSetup) -> Handler:
 
 def curator(setup: WorkerSetup) -> Handler:
     """Second pass: item keys are source keys."""
-    state = _state(setup)
+    state = worker_state(setup)
     settings, stamp = read_run(state)
     catalogue = Catalogue(state.folder, probe_stamp(settings))
     staging = Staging(state.folder / "staging", stamp)
     index = IdentifierIndex.load(state)
     taxonomy = load_taxonomy("udt")
     cleaner = PixelCleaner(settings.pixels, overlay_vocabulary(taxonomy))
-    pipeline = Pipeline(
-        Ids(state.key), settings, cleaner, Scrubber(scrubber_terms(taxonomy)), state.folder / "review"
-    )
+    review = ReviewFolder(state.folder / "review")
+    pipeline = Pipeline(Ids(state.key), settings, cleaner, Scrubber(scrubber_terms(taxonomy)), review)
 
     @lru_cache(maxsize=64)
     def matcher(subject_id: str) -> Matcher:

@@ -11,9 +11,18 @@ from typing import Any, Final
 
 import duckdb
 
+from usds.curation.deid.decision import PERSON
+from usds.curation.outcomes import SETTLED
 from usds.schemas.dataset import Dataset
 
-__all__ = ["CountTable", "Stats", "collect_stats", "publishable", "publishable_total"]
+__all__ = [
+    "CountTable",
+    "Stats",
+    "collect_stats",
+    "publishable",
+    "publishable_total",
+    "settled_by_person",
+]
 
 SMALLEST_COUNT: Final = 5
 HIDDEN: Final = "<5"
@@ -236,7 +245,31 @@ def _deid(connection: duckdb.DuckDBPyConnection) -> dict[str, float]:
     tokens = _one(
         connection, "SELECT coalesce(sum(n_removed), 0)::BIGINT AS caption_tokens_removed FROM captions"
     )
-    return {**frames, **sources, **tokens}
+    return {**frames, **sources, **tokens, **_settled(connection)}
+
+
+def settled_by_person(dataset: Dataset) -> dict[str, int]:
+    """What people decided about pictures: files settled, frames with their boxes, frames they opened."""
+    with dataset.connect() as connection:
+        found = _settled(connection)
+    return {name: count for name, count in found.items() if name != "files_waiting_for_review"}
+
+
+def _settled(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
+    files = _one(
+        connection,
+        "SELECT count(*) FILTER (WHERE outcome = 'review') AS files_waiting_for_review, "
+        f"count(*) FILTER (WHERE outcome <> 'review' AND list_contains(warnings, '{SETTLED}')) "
+        "AS files_settled_by_a_person FROM sources",
+    )
+    frames = _one(
+        connection,
+        f"SELECT count(*) FILTER (WHERE list_contains([b.method FOR b IN text_boxes], '{PERSON}')) "
+        "AS frames_with_boxes_of_a_person, "
+        f"count(*) FILTER (WHERE verified_by LIKE '%+{PERSON}') AS frames_where_a_person_removed_boxes "
+        "FROM frames",
+    )
+    return {**files, **frames}
 
 
 # -- publishing -----------------------------------------------------------------------------------------

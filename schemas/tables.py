@@ -20,6 +20,7 @@ __all__ = [
     "FRAMES",
     "IMAGES",
     "OUTCOMES",
+    "PICTURE_CORRECTIONS",
     "REASONS",
     "RESERVED_COLUMNS",
     "SCOPES",
@@ -62,6 +63,7 @@ Reason = Literal[
     "disk_error",
     "changed",
     "withdrawn",
+    "kept_out",
     # quarantined: identification cannot be excluded, or a stage crashed
     "decoder_crash",
     "timeout",
@@ -229,6 +231,30 @@ CORRECTIONS: Final = pa.schema(
         _required("assertion", pa.string()),
     ]
 )
+
+_PART = pa.struct([_required("kind", pa.string()), _required("points", pa.list_(_POINT))])
+_MARK = pa.struct(
+    [
+        pa.field("frame", pa.int32()),
+        _required("action", pa.string()),
+        _required("x0", pa.int32()),
+        _required("y0", pa.int32()),
+        _required("x1", pa.int32()),
+        _required("y1", pa.int32()),
+    ]
+)
+
+PICTURE_CORRECTIONS: Final = pa.schema(
+    [
+        _required("file_id", pa.string()),
+        _required("decision", pa.string()),
+        _required("accepted", pa.list_(pa.string())),
+        _required("area", pa.list_(_PART)),
+        _required("boxes", pa.list_(_MARK)),
+    ]
+)
+"""What a person decided about the pixels of a file, whose ``file_id`` is a keyed hash of its bytes: the
+``clip_id`` of a clip. Coordinates are native pixels, boxes half-open; a null ``frame`` means every frame."""
 
 RESERVED_COLUMNS: Final = frozenset(
     {

@@ -25,8 +25,11 @@ _OWN: Final = (INFO, LOCK, CROISSANT, AUDIT_FILE, "annotations/CURRENT.json")
 _TABLES: Final = {
     "images": tables.IMAGES, "frames": tables.FRAMES, "captions": tables.CAPTIONS, "sources": tables.SOURCES,
     "evidence": tables.EVIDENCE, "splits": tables.SPLITS, "corrections": tables.CORRECTIONS,
+    "picture_corrections": tables.PICTURE_CORRECTIONS,
 }  # fmt: skip
-_CORRECTIONS: Final = re.compile(r"labels-\d{6}\.parquet")
+_CORRECTIONS: Final = {"labels": "corrections", "pictures": "picture_corrections"}
+_NUMBERED: Final = re.compile(r"(labels|pictures)-\d{6}\.parquet")
+_FOLDERS: Final = _TABLES.keys() - {"picture_corrections"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +55,14 @@ def table_files(dataset: Dataset, *, only: str | None = None) -> Iterator[TableF
         for table, columns in (("annotations", labels.schema.names), ("evidence", tables.EVIDENCE.names)):
             for entry in labels.tasks.values():
                 yield TableFile(f"{table}/set={name}", entry[table]["path"], frozenset(columns))
-    for table in ("splits", "corrections"):
-        for path in sorted((dataset.root / table).glob("[!.]*.parquet")):
+    for folder in ("splits", "corrections"):
+        for path in sorted((dataset.root / folder).glob("[!.]*.parquet")):
             if not stat.S_ISREG(path.lstat().st_mode):  # a pipe of that name would never end
                 continue
-            if table == "corrections" and not _CORRECTIONS.fullmatch(path.name):
+            numbered = _NUMBERED.fullmatch(path.name)
+            if folder == "corrections" and not numbered:
                 continue
+            table = _CORRECTIONS[numbered[1]] if folder == "corrections" and numbered else folder
             relative = path.relative_to(dataset.root).as_posix()
             yield TableFile(table, relative, frozenset(_TABLES[table].names))
 
@@ -82,7 +87,7 @@ def check_files(dataset: Dataset, people: Finder | None = None) -> tuple[int, li
         if _has_attributes(path):
             findings.append(Finding("hidden_bytes", _folder(dataset, path), "extended attribute"))
         if stat.S_ISDIR(kind):
-            if relative not in folders and relative not in _TABLES:
+            if relative not in folders and relative not in _FOLDERS:
                 findings.append(Finding("unknown_file", _folder(dataset, path), "*/"))
             continue
         count += 1

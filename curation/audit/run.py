@@ -21,6 +21,7 @@ from usds.curation.audit.text import TextAuditor
 from usds.curation.audit.types import Finding, mask
 from usds.curation.deid.encode import format_of
 from usds.curation.deid.harvest import IdentifierIndex
+from usds.curation.stats import settled_by_person
 from usds.schemas.dataset import Dataset
 from usds.schemas.files import canonical_json, read_json, write_json
 from usds.schemas.state import State
@@ -72,6 +73,8 @@ class AuditReport:
         Whether that reader is of another family than the detector of the ingest.
     digest : str
         Of the manifests: the state of the dataset that was audited.
+    person : dict
+        What a person settled: files, frames with boxes of a person, frames where a person removed boxes.
     """
 
     findings: list[Finding] = field(default_factory=list[Finding])
@@ -85,6 +88,7 @@ class AuditReport:
     independent: bool = False
     digest: str = ""
     image_findings: list[ImageFinding] = field(default_factory=list[ImageFinding])
+    person: dict[str, int] = field(default_factory=dict[str, int])
 
     @property
     def passed(self) -> bool:
@@ -119,6 +123,7 @@ class AuditReport:
             "identifiers_compared": self.identifiers,
             "found": self.counts(),
             "small_cohorts_found": len(self.cohorts),
+            "settled_by_person": self.person,
         }
 
 
@@ -171,6 +176,7 @@ def audit(
     report.findings = list(dict.fromkeys([*problems, *(one.finding for one in report.image_findings)]))
     if not any(finding.klass == "damaged_file" for finding in report.findings):
         report.cohorts = _cohorts(dataset, matchers.people)
+        report.person = settled_by_person(dataset)
     if state is not None and show:
         _keep_pictures(dataset, state, report.image_findings)
     if note:

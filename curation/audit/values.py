@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, get_args
 
+from usds.curation.deid.area import ComponentKind
+from usds.curation.deid.decision import ACCEPTABLE
 from usds.curation.deid.identity import SubjectRule
 from usds.curation.frames import Mode
 from usds.curation.readers.lookup import TableName, known_code, table_entries
@@ -30,6 +32,10 @@ _LISTS: Final[Mapping[tuple[str, str], frozenset[str]]] = {
     ("splits", "split"): frozenset(tables.SPLIT_NAMES),
     ("evidence", "assertion"): frozenset(tables.ASSERTIONS),
     ("corrections", "assertion"): frozenset(tables.ASSERTIONS),
+    ("picture_corrections", "decision"): frozenset({"accept", "keep_out"}),
+    ("picture_corrections", "accepted"): ACCEPTABLE,
+    ("picture_corrections", "area"): frozenset(get_args(ComponentKind)),
+    ("picture_corrections", "boxes"): frozenset({"added", "opened"}),
     ("captions", "scope"): frozenset(tables.SCOPES),
 }
 
@@ -40,7 +46,8 @@ def is_expected(table: str, column: str, value: str) -> bool | None:
     Parameters
     ----------
     table : str
-        "frames", "captions", "sources", "splits", "evidence", "corrections".
+        "frames", "captions", "sources", "splits", "evidence", "corrections",
+        "picture_corrections".
     column, value : str
     """
     if table == "frames" and column in _LOOKED_UP:

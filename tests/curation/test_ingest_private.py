@@ -96,12 +96,12 @@ def test_withheld_frames_lie_in_the_private_state_and_nowhere_else(
         outcome, reason, [_frame(i) for i in written], len(held), (), [_frame(i) for i in held]
     )
     monkeypatch.setattr(PixelCleaner, "clean", lambda *_, **__: result)
-    picture(raw / "a.png", 1)
+    (raw / "a.dcm").write_bytes(make_us_dicom(phantom(3, 160, 220, seed=1), n_frames=3))
     ingest_here(raw, tmp_path / "d")
     assert len(column(tmp_path / "d", "frames", "frame_id")) == frames
     (row,) = Dataset.open(tmp_path / "d").arrow("sources").to_table().to_pylist()
     assert row["frames_withheld"] == len(held) + (len(written) if outcome == "review" else 0)
-    found = sorted(private_state_home.rglob("*.img"))
+    found = sorted(private_state_home.rglob("*.png"))
     assert [int(path.stem) for path in found] == kept
     images = dict(Dataset.open(tmp_path / "d").iter_images())
     assert all(path.read_bytes() not in images.values() for path in found)
