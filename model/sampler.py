@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from usds.schemas.errors import ContentError
 
-__all__ = ["BatchPlan", "plan_batches", "record_rng"]
+__all__ = ["BatchPlan", "plan_batches", "record_rng", "visits"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -62,7 +62,7 @@ class BatchPlan:
         order = np.lexsort((rng.random(len(self.subjects)), self.subjects))
         numbers, first, count = np.unique(self.subjects[order], return_index=True, return_counts=True)
         drawn = self._subject_batches(len(numbers), rng)
-        visit = _visits(drawn.ravel())
+        visit = visits(drawn.ravel())
         rows = order[first[drawn.ravel()] + visit % count[drawn.ravel()]]
         return rows.reshape(drawn.shape).astype(np.int64)
 
@@ -87,7 +87,7 @@ class BatchPlan:
         return self.epoch(epoch)[:, rank * share : (rank + 1) * share]
 
 
-def _visits(subjects: Ints) -> Ints:
+def visits(subjects: Ints) -> Ints:
     """How often each subject came before, place by place."""
     order = np.argsort(subjects, kind="stable")
     sorted_ = subjects[order]

@@ -202,14 +202,19 @@ def _single_thread(_: int) -> None:
     torch.set_num_threads(1)
 
 
+def frame_pixels(records: Records, cache: FrameCache, size: int, rows: npt.NDArray[np.int64]) -> Tensor:
+    """Pixels uint8 (b, 3, S, S) of some records, without augmentation."""
+    images = [centre(cache.image(records.frame_ids[int(row)]), size) for row in rows]
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+
+
 def eval_batches(
     records: Records, cache: FrameCache, size: int, batch: int = 64
 ) -> Iterator[tuple[Tensor, npt.NDArray[np.int64]]]:
     """Pixels uint8 (b, 3, S, S) of all records in order, without augmentation, with their rows."""
     for start in range(0, len(records), batch):
         rows = np.arange(start, min(start + batch, len(records)))
-        images = [centre(cache.image(records.frame_ids[int(row)]), size) for row in rows]
-        yield torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous(), rows
+        yield frame_pixels(records, cache, size, rows), rows
 
 
 def encode_frames(

@@ -85,11 +85,19 @@ def attribute_metrics(scores: Floats, gold: Bools, weights: Floats) -> dict[str,
     weights : float64 (N,)
         Weight of each record.
     """
+    return _rates(weights @ _votes(scores, gold), float(weights.sum()))
+
+
+def _votes(scores: Floats, gold: Bools) -> Floats:
+    """Labels that each record carries, is given, and is given rightly; float64 (N, 3 V)."""
     predicted = np.zeros_like(gold)
     predicted[np.arange(len(scores)), scores.argmax(axis=1)] = True
-    right = (predicted & gold).astype(np.float64)
-    carried, named, correct = weights @ gold, weights @ predicted, weights @ right
-    total = weights.sum()
+    return np.concatenate([gold, predicted, predicted & gold], axis=1).astype(np.float64)
+
+
+def _rates(votes: Floats, total: float) -> dict[str, float]:
+    """Accuracy, macro recall, macro F1 from the sums of so many records' votes (3 V,)."""
+    carried, named, correct = np.split(votes, 3)
     occurring = carried > 0
     recall = np.divide(correct, carried, out=np.zeros_like(correct), where=occurring)
     f1 = np.divide(2 * correct, carried + named, out=np.zeros_like(correct), where=(carried + named) > 0)
@@ -98,6 +106,22 @@ def attribute_metrics(scores: Floats, gold: Bools, weights: Floats) -> dict[str,
         "recall": float(recall[occurring].mean()) if occurring.any() else np.nan,
         "f1": float(f1[occurring].mean()) if occurring.any() else np.nan,
     }
+
+
+def _intervals(votes: Floats, guess: Floats, cases: Ints, draws: int) -> dict[str, Interval]:
+    """Metrics and their distance to the majority label's hits (N,); cases are summed up once, then drawn."""
+    numbers, of = np.unique(cases, return_inverse=True)
+    order = np.argsort(of, kind="stable")
+    begin = np.searchsorted(of[order], np.arange(len(numbers)))
+    columns = np.concatenate([votes, guess[:, None], np.ones((len(votes), 1))], axis=1)
+    sums = np.add.reduceat(columns[order], begin)
+
+    def statistic(weights: Floats) -> dict[str, float]:
+        *drawn, hits, total = weights @ sums
+        found = _rates(np.array(drawn), total)
+        return {**found, "above_majority": found["accuracy"] - (hits / total if total > 0 else np.nan)}
+
+    return case_bootstrap(statistic, np.arange(len(numbers)), draws=draws)
 
 
 def _auroc(scores: Floats, gold: Bools) -> float:
@@ -145,14 +169,9 @@ def evaluate_dimension(
     top = int(train_counts.argmax()) if train_counts.sum() else None
     guess = gold[:, top].astype(np.float64) if top is not None else np.full(len(gold), np.nan)
 
-    def statistic(weights: Floats) -> dict[str, float]:
-        found = attribute_metrics(scores, gold, weights)
-        base = float(weights @ guess / weights.sum()) if weights.sum() > 0 else np.nan
-        return {**found, "above_majority": found["accuracy"] - base}
-
     metrics: dict[str, Interval] = {}
     if len(gold):
-        metrics = case_bootstrap(statistic, cases, draws=draws)
+        metrics = _intervals(_votes(scores, gold), guess, cases, draws)
         area = _auroc(scores, gold)
         metrics["auroc"] = Interval(area if np.isfinite(area) else None, None, None)
     base = float(guess.mean()) if len(gold) and top is not None else None

@@ -161,9 +161,17 @@ def _pick(rows: npt.NDArray[np.intp], k: int, rng: np.random.Generator) -> npt.N
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """Network input uint8 (N, 3, S, S), classes (N,) and cases (N,) of one side."""
+    """Frames of one side.
 
-    pixels: Tensor
+    Attributes
+    ----------
+    pixels : callable
+        Rows int64 (b,) -> network input uint8 (b, 3, S, S); a whole side would not fit the memory.
+    y, cases : int64 (N,)
+        Classes and cases.
+    """
+
+    pixels: Callable[[Ints], Tensor]
     y: Ints
     cases: Ints
 
@@ -241,7 +249,8 @@ def _tune_once(
     target = torch.from_numpy(np.searchsorted(classes, train.y))
     for _ in range(epochs):
         for rows in torch.randperm(len(target)).split(batch):
-            scores = head(tower.encode_image(spec.normalise(train.pixels[rows].to(device))) * 10.0)
+            pixels = spec.normalise(train.pixels(rows.numpy()).to(device))
+            scores = head(tower.encode_image(pixels) * 10.0)
             loss = F.cross_entropy(scores, target[rows].to(device))
             optimizer.zero_grad()
             loss.backward()
@@ -249,7 +258,7 @@ def _tune_once(
     tower.eval()
     with torch.inference_mode():
         parts = [
-            head(tower.encode_image(spec.normalise(p.to(device))) * 10.0).argmax(1).cpu()
-            for p in test.pixels.split(64)
+            head(tower.encode_image(spec.normalise(test.pixels(rows).to(device))) * 10.0).argmax(1).cpu()
+            for rows in np.split(np.arange(len(test.y)), range(64, len(test.y), 64))
         ]
     return classes[torch.cat(parts).numpy()]

@@ -14,12 +14,14 @@ from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 __all__ = ["DEPTHS", "MATCHES", "Pairs", "best_ranks", "evaluate_retrieval", "ndcg"]
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 Match = Literal["exact pair", "same caption", "same case"]
+Direction = Literal["image to text", "text to image"]
 
 DEPTHS: Final = (1, 5, 10, 50)
 MATCHES: Final[tuple[Match, ...]] = ("exact pair", "same caption", "same case")
@@ -27,6 +29,7 @@ GALLERIES: Final = (1000, 5000)
 DRAWS: Final = 10
 _NDCG_DEPTH: Final = 10
 _ROWS: Final = 1024
+_CELLS: Final = 1 << 25  # scores held at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,10 +82,19 @@ def best_ranks(scores: Floats, relevant: npt.NDArray[np.bool_]) -> npt.NDArray[n
         Items above + (t + 1) / (r + 1), with t items at the best relevant score, r of them relevant: the
         first of r among t in random order. For r = 1 the mid-rank.
     """
-    best = np.where(relevant, scores, -np.inf).max(axis=1, keepdims=True)
-    above = (scores > best).sum(axis=1)
-    level = scores == best
-    return above + (level.sum(axis=1) + 1.0) / ((level & relevant).sum(axis=1) + 1.0)
+    rows, items = np.divmod(np.flatnonzero(relevant), relevant.shape[1])
+    return _ranks(scores, rows, items)
+
+
+def _ranks(scores: Floats, rows: Ints, items: Ints) -> npt.NDArray[np.float64]:
+    """:func:`best_ranks` from the places of the relevant items, row by row."""
+    begin = np.searchsorted(rows, np.arange(len(scores)))
+    own = scores[rows, items]
+    best = np.maximum.reduceat(own, begin)
+    above = np.count_nonzero(scores > best[:, None], axis=1)
+    level = np.count_nonzero(scores == best[:, None], axis=1)
+    relevant_level = np.add.reduceat((own == best[rows]).astype(np.int64), begin)
+    return above + (level + 1.0) / (relevant_level + 1.0)
 
 
 def ndcg(scores: Floats, relevance: Floats, depth: int = _NDCG_DEPTH) -> npt.NDArray[np.float64]:
@@ -90,42 +102,89 @@ def ndcg(scores: Floats, relevance: Floats, depth: int = _NDCG_DEPTH) -> npt.NDA
 
     Items of equal score share the mean of the gains at their places; nothing relevant gives 0.
     """
-    discount = np.zeros(scores.shape[1])
-    discount[:depth] = 1.0 / np.log2(np.arange(min(depth, scores.shape[1])) + 2.0)
-    order = np.argsort(-scores, axis=1, kind="stable")
-    gains = np.take_along_axis(relevance, order, axis=1).astype(np.float64)
-    shared = _share_ties(np.take_along_axis(scores, order, axis=1), gains)
-    ideal = -np.sort(-relevance, axis=1) @ discount
-    return np.divide(shared @ discount, ideal, out=np.zeros(len(scores)), where=ideal > 0)
+    depth = min(depth, scores.shape[1])
+    discount = 1.0 / np.log2(np.arange(depth) + 2.0)
+    ideal = _largest(relevance, depth).astype(np.float64) @ discount
+    top = np.flatnonzero(scores >= _largest(scores, depth)[:, -1:])
+    rows, items = np.divmod(top, scores.shape[1])
+    values, gains = scores[rows, items], relevance[rows, items].astype(np.float64)
+    order = np.lexsort((-values, rows))
+    rows, values, gains = rows[order], values[order], _share_ties(rows[order], values[order], gains[order])
+    place = np.arange(len(rows)) - np.searchsorted(rows, rows)
+    kept = place < depth
+    found = np.bincount(rows[kept], gains[kept] * discount[place[kept]], minlength=len(scores))
+    return np.divide(found, ideal, out=np.zeros(len(scores)), where=ideal > 0)
 
 
-def _share_ties(ordered: Floats, gains: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    result = gains.copy()
-    tied = np.flatnonzero((ordered[:, 1:] == ordered[:, :-1]).any(axis=1))
-    for row in tied:
-        starts = np.flatnonzero(np.r_[True, ordered[row, 1:] != ordered[row, :-1]])
-        lengths = np.diff(np.r_[starts, ordered.shape[1]])
-        result[row] = np.repeat(np.add.reduceat(gains[row], starts) / lengths, lengths)
-    return result
+def _largest(values: Floats, depth: int) -> Floats:
+    """The largest values of each row, falling."""
+    return torch.topk(torch.from_numpy(values), depth, dim=1).values.numpy()
 
 
-def _direction(pairs: Pairs, query: Floats, items: Floats) -> dict[str, npt.NDArray[np.float64]]:
+def _share_ties(rows: Ints, values: Floats, gains: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Give items of equal value in a row the mean of their gains."""
+    starts = np.flatnonzero(np.r_[True, (rows[1:] != rows[:-1]) | (values[1:] != values[:-1])])
+    lengths = np.diff(np.r_[starts, len(rows)])
+    return np.repeat(np.add.reduceat(gains, starts) / lengths, lengths)
+
+
+@dataclass(frozen=True, eq=False)
+class _Groups:
+    """Which items have the same number: an order in which they stand together, where each begins and ends."""
+
+    numbers: Ints
+    order: Ints
+    begin: Ints
+    end: Ints
+
+    @classmethod
+    def of(cls, numbers: Ints) -> _Groups:
+        order = np.argsort(numbers, kind="stable")
+        ordered = numbers[order]
+        return cls(
+            numbers,
+            order,
+            np.searchsorted(ordered, numbers, "left"),
+            np.searchsorted(ordered, numbers, "right"),
+        )
+
+    def members(self, start: int, stop: int) -> tuple[Ints, Ints]:
+        """Items that have the number of items ``start`` to ``stop``: rows (from 0) and items."""
+        begin, end = self.begin[start:stop], self.end[start:stop]
+        sizes = end - begin
+        rows = np.repeat(np.arange(stop - start), sizes)
+        within = np.arange(len(rows)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        return rows, self.order[begin[rows] + within]
+
+
+def _directions(pairs: Pairs) -> dict[Direction, dict[str, npt.NDArray[np.float64]]]:
     """Ranks of each kind of match and nDCG, one value a query; works on blocks of queries."""
+    image, text = _unit(pairs.image), _unit(pairs.text)
+    sides: dict[Direction, tuple[Floats, Floats]] = {
+        "image to text": (image, text),
+        "text to image": (text, image),
+    }
     n = len(pairs)
-    parts: dict[str, list[npt.NDArray[np.float64]]] = {}
-    for start in range(0, n, _ROWS):
-        rows = np.arange(start, min(start + _ROWS, n))
-        scores = query[rows] @ items.T
-        found = {
-            "exact pair": rows[:, None] == np.arange(n)[None, :],
-            "same caption": pairs.captions[rows, None] == pairs.captions[None, :],
-            "same case": pairs.cases[rows, None] == pairs.cases[None, :],
-        }
-        for match, relevant in found.items():
-            parts.setdefault(match, []).append(best_ranks(scores, relevant))
-        if pairs.relevance is not None:
-            parts.setdefault("ndcg", []).append(ndcg(scores, pairs.relevance(rows, np.arange(n))))
-    return {name: np.concatenate(values) for name, values in parts.items()}
+    groups = {
+        "exact pair": _Groups.of(np.arange(n)),
+        "same caption": _Groups.of(pairs.captions),
+        "same case": _Groups.of(pairs.cases),
+    }
+    found: dict[Direction, dict[str, npt.NDArray[np.float64]]] = {
+        side: {name: np.zeros(n) for name in (*groups, *(["ndcg"] if pairs.relevance else []))}
+        for side in sides
+    }
+    step = max(1, min(_ROWS, _CELLS // n))
+    for start in range(0, n, step):
+        stop = min(start + step, n)
+        relevance = pairs.relevance(np.arange(start, stop), np.arange(n)) if pairs.relevance else None
+        for side, (query, items) in sides.items():
+            scores = query[start:stop] @ items.T
+            for match, group in groups.items():
+                found[side][match][start:stop] = _ranks(scores, *group.members(start, stop))
+            if relevance is not None:
+                found[side]["ndcg"][start:stop] = ndcg(scores, relevance)
+    return found
 
 
 def _summary(values: Mapping[str, npt.NDArray[np.float64]]) -> dict[str, dict[str, float]]:
@@ -140,11 +199,7 @@ def _summary(values: Mapping[str, npt.NDArray[np.float64]]) -> dict[str, dict[st
 
 
 def _one_gallery(pairs: Pairs) -> dict[str, Any]:
-    image, text = _unit(pairs.image), _unit(pairs.text)
-    return {
-        "image to text": _summary(_direction(pairs, image, text)),
-        "text to image": _summary(_direction(pairs, text, image)),
-    }
+    return {direction: _summary(values) for direction, values in _directions(pairs).items()}
 
 
 def evaluate_retrieval(

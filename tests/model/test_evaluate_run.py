@@ -105,6 +105,12 @@ def test_subjects_on_both_sides_are_refused(run: Run, again: Dataset) -> None:
         again.write_split("default", original)
 
 
+def test_a_probe_learns_from_few_frames_of_every_subject(run: Run, again: Dataset) -> None:
+    few = QUICK.model_copy(update={"probe_frames": 14, "fine_tune": ()})
+    found = evaluate(run, again, few).report["probes"]["linear"]["echogenicity"]
+    assert (found["n_train"], found["n_test"]) == (14, 8)
+
+
 def _copied(tmp_path: Path, column: str, value: str) -> Dataset:
     """A dataset whose last test frame is marked as a copy of a training frame."""
     from support import tiny_dataset as maker
