@@ -44,7 +44,7 @@ _HANDLERS = {
     "generic": Sweep.on_generic,
     "landmark": Sweep.on_landmark,
     "but": Sweep.on_clause,
-    "break": Sweep.on_clause,
+    "break": Sweep.on_break,
     "and_the": Sweep.on_and_the,
     "affirm": Sweep.on_affirm,
     "category": Sweep.on_category,

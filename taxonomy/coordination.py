@@ -16,6 +16,8 @@ _LIST_ENDS = frozenset(
 _NO_ALTERNATIVE = frozenset(
     ["without", "more", "less", "not", "so", "other", "in", "on", "at", "with"]
 )  # "cysts or more"
+_ITEM_ENDS = _LIST_ENDS | {"in", "landmark", "uncertain", "uncertain_either"}
+_ARTICLES = frozenset(["a", "an", "the"])
 _LIST = 12  # mentions in which the thing that a list of names stands for is looked for
 _QUANTITIES = frozenset(
     ["small", "moderate", "large", "trace", "minimal", "mild", "tiny", "some", "single", "multiple", "few"]
@@ -51,14 +53,42 @@ class Coordination(Scopes):
                 self.doubt_nouns_only = True
             elif self.since(self.doubt):
                 self.end_doubt()
-        if (
-            self.negation is not None
-            and self.since(self.negation)
-            and not self.negation_goes_on(index, continues)
+        denial = self.negation
+        if denial is not None and (
+            not self.negation_goes_on(index, continues) if self.since(denial) else self._amount_follows(hit)
         ):
-            self.end_negation()
+            self.end_negation()  # also in "no hydronephrosis, small cyst"
         self.comma = len(self.mentions)
         self.conjunction = False
+
+    def on_break(self, index: int, hit: Hit) -> None:
+        """ "A cyst, an abscess, or a tumour": an article behind a comma begins an item as well as a clause."""
+        if self.doubt is not None and self.doubt.last == hit.first:
+            return  # "or, less likely, an abscess"
+        if (self.negation is not None or self.doubt is not None) and self._item_follows(index, hit):
+            self.on_comma(index, hit)
+        else:
+            self.on_clause(index, hit)
+
+    def _item_follows(self, index: int, hit: Hit) -> bool:
+        words = self.tokens.words
+        if words[hit.first] != "," or words[hit.last - 1] not in _ARTICLES:
+            return False
+        listed = self.doubt is not None and self.doubt_list
+        ended = words[hit.first + 1] == "and"
+        for following in self.hits[index + 1 : index + 1 + _AHEAD]:
+            for cue in following.mark.cues:
+                if cue == "break" and words[following.last - 1] in _ARTICLES:
+                    ended = ended or "and" in words[following.first : following.last]
+                elif cue in ("period", "stop", "semicolon"):
+                    return listed and ended
+                elif cue in _ITEM_ENDS:
+                    return False
+                elif cue == "or" and not ended:
+                    return True
+                elif cue == "and":
+                    ended = True
+        return listed and ended
 
     def on_and(self, index: int, hit: Hit) -> None:
         del hit
@@ -149,12 +179,15 @@ class Coordination(Scopes):
             return True
         if conjunction == "and":
             return not self.changes_kind(index)
-        words, after = self.tokens.words, self.hits[index].last
-        if after < len(words) and words[after] in _QUANTITIES:
+        if self._amount_follows(self.hits[index]):
             return False  # "no mass, small effusion"
         upcoming = self.next_item(index)
         last = self.mentions[-1].item if self.mentions else None
         return upcoming is not None and last is not None and upcoming.dimension == last.dimension
+
+    def _amount_follows(self, hit: Hit) -> bool:
+        words = self.tokens.words
+        return hit.last < len(words) and words[hit.last] in _QUANTITIES
 
     def changes_kind(self, index: int) -> bool:
         """Whether the next label is an adjective where the denied one was a noun: a new statement."""

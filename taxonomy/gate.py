@@ -29,6 +29,7 @@ _HEAD = 2000  # characters searched for the marks of code
 _SENTENCE = 4  # words, mostly unknown and none of them English grammar: a sentence of another language
 _SPELLED = 50  # unknown words that may be read as misspellings before a text counts as noise
 _CONTENT = 4  # letters of a word that says something
+_TITLE = 2  # words in which the kind of a picture is named
 _STRANGE = 2  # such words, unknown to the field, without which a text may be a caption
 _LABEL_ROLES = ("finding", "descriptor")
 
@@ -119,20 +120,23 @@ class Gate:
             return self._no_caption(words)
         first_other = -1
         ultrasound = -1
+        labelled = about = False
         reference = False
         for hit in hits:
+            labelled = labelled or bool(hit.labels)
             for cue in hit.mark.cues:
                 if cue in ("other_modality", "other_guidance") and first_other < 0:
                     if not only_advised(words, hit):
                         first_other = hit.first
+                        about = first_other < _TITLE and words[hit.last : hit.last + 1] == ["of"]
                 elif cue == "reference" and first_other >= 0:
                     reference = True
                 elif cue in ("period", "stop", "semicolon"):
                     reference = False
                 elif cue == "ultrasound" and ultrasound < 0 and not reference:
                     ultrasound = hit.first
-        if first_other >= 0 and ultrasound < 0:
-            return "not_ultrasound"
+        if first_other >= 0 and (ultrasound < 0 or (about and not labelled)):
+            return "not_ultrasound"  # the latter: "photograph of the transducer"
         return self._nothing_described(hits)
 
     def _no_caption(self, words: list[str]) -> str | None:

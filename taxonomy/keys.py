@@ -9,6 +9,7 @@ __all__ = ["in_key"]
 _OPENS = frozenset([";", "."])
 _STARTS = frozenset([";", ".", ")"])
 _FILLERS = frozenset(["left", "right", "the", "distal", "proximal", "common", "normal", "upper", "lower"])
+_SIDES = frozenset(["left", "right", "lateral", "medial", "ventral", "dorsal", "cranial", "caudal"])
 _SIGNS = frozenset([":", "=", ","])
 _ITEM = 12  # words between the numbers of a key
 _NUMBER_SIGNS = frozenset([":", "=", ")"])
@@ -77,6 +78,8 @@ def _numbered(words: list[str], at: int, last: int) -> bool:
     """ "1 abdominal wall, 2: liver": structures that are only pointed out, by numbers in the picture."""
     if last < len(words) and words[last] not in _ITEM_ENDS:
         return False
+    if at > 0 and words[at] in _SIDES:  # "1 lateral abdominal wall"
+        at -= 1
     if at > 0 and words[at] in _NUMBER_SIGNS:
         at -= 1
     if at < 0 or not words[at].isdigit() or len(words[at]) > 2:
