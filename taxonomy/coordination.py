@@ -62,7 +62,7 @@ class Coordination(Scopes):
         self.conjunction = False
 
     def on_break(self, index: int, hit: Hit) -> None:
-        """ "A cyst, an abscess, or a tumour": an article behind a comma begins an item as well as a clause."""
+        """ "A cyst, an abscess, or a tumour": an article behind a comma may begin an item."""
         if self.doubt is not None and self.doubt.last == hit.first:
             return  # "or, less likely, an abscess"
         if (self.negation is not None or self.doubt is not None) and self._item_follows(index, hit):
