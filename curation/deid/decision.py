@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, cast
 import numpy as np
 
 from usds.curation.deid.area import Area, Component, ComponentKind
-from usds.curation.deid.burned_text import TextBox
+from usds.curation.deid.text_boxes import TextBox
 from usds.schemas.files import canonical_json
 
 __all__ = ["ACCEPTABLE", "AS_FOUND", "PERSON", "Decision", "Mark", "Part"]

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from usds.curation.deid.area import Area, AreaResult, Component, find_area
-from usds.curation.deid.burned_text import DetectorSettings, TextBox, TextDetector
+from usds.curation.deid.burned_text import DetectorSettings, TextDetector
 from usds.curation.deid.decision import AS_FOUND, PERSON, Decision
 from usds.curation.deid.encode import ImageFormat, decode, encode
 from usds.curation.deid.overlay import overlay_words
@@ -28,10 +28,12 @@ from usds.curation.deid.redaction import (
     native_box,
     share,
     snapped,
+    visible,
     wider,
     written_box,
     written_component,
 )
+from usds.curation.deid.text_boxes import TextBox
 from usds.curation.deid.text_views import carries_colour
 from usds.curation.deid.verify import METHOD, Finding, TextMatcher, Verifier, VerifierSettings
 from usds.curation.readers.base import Region
@@ -266,8 +268,8 @@ class PixelCleaner:
             RGB, np.take_along_axis(stack, stack.max(axis=-1).argmin(axis=0)[None, ..., None], 0)[0]
         )
         middle = cast(RGB, np.median(stack, axis=0).astype(np.uint8))
-        found = self.detector.detect(darkest)
-        found = self.detector.detect(middle, plan.color, known=found)
+        found = self.detector.detect(darkest, shown=visible(plan))
+        found = self.detector.detect(middle, plan.color, known=found, shown=visible(plan))
         return [box.moved(x0, y0) for box in found]
 
     def _frame(self, index: int, rgb: RGB, plan: Plan, matcher: TextMatcher) -> tuple[CleanFrame, bool]:
@@ -275,7 +277,7 @@ class PixelCleaner:
         x0, y0, x1, y1 = plan.search
         near = np.ascontiguousarray(rgb[y0:y1, x0:x1])
         standing = [box.moved(-x0, -y0) for box in plan.fixed]
-        found = self.detector.detect(near, plan.color, quick=plan.clip, known=standing)
+        found = self.detector.detect(near, plan.color, quick=plan.clip, known=standing, shown=visible(plan))
         looked = [box.moved(x0, y0) for box in found]
         kept, refused = self._kept(rgb, looked, plan, index, matcher)
         native = [*kept, *plan.decision.boxes(index)]

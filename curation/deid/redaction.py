@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from usds.curation.deid.area import Area, Component
 from usds.curation.deid.area_evidence import Mask
-from usds.curation.deid.burned_text import TextBox
 from usds.curation.deid.decision import Decision
+from usds.curation.deid.text_boxes import TextBox
 
 __all__ = [
     "RGB",
@@ -28,6 +28,7 @@ __all__ = [
     "share",
     "snapped",
     "to_native",
+    "visible",
     "wider",
     "written_box",
     "written_component",
@@ -68,6 +69,13 @@ class Plan:
     clip: bool
     fixed: tuple[TextBox, ...]
     decision: Decision
+
+
+def visible(plan: Plan) -> Mask:
+    """Pixels of the search window that are shown, with the rim by which a box may miss its letters."""
+    x0, y0, x1, y1 = plan.search
+    rim = np.ones((2 * _PAD + 1, 2 * _PAD + 1), np.uint8)
+    return cast(Mask, cv2.dilate(plan.mask[y0:y1, x0:x1], rim))
 
 
 def cut_mask(plan: Plan) -> Mask:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import cast
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from usds.curation.deid.text_boxes import TextBox
 
 RGB = NDArray[np.uint8]
 _FLOW_WINDOW = 9
@@ -18,6 +21,9 @@ _ALIKE = 2
 """Grey levels by which neighbours in one letter may differ."""
 _EVEN_TRUST = 0.7
 _DARK, _EVEN, _EVEN_SHARE = 8, 100, 0.4
+_RIM, _NEAR, _MOST = 4, 32, 0.6
+"""Pixels around a known box that belong to it; pixels of surroundings that letters are seen in; share of a
+picture from which on it is searched as a whole rather than in parts."""
 _STROKE = 15
 """Window of the top-hat in pixels: wider than a letter stroke."""
 
@@ -36,6 +42,8 @@ class View:
         Where its upper left corner lies in the picture.
     trust : float
         Least score of a reading that confirms a box of this view: some renditions invent letters.
+    hints : bool
+        Whether a weak answer hints at text: where vessels look like letters it means nothing.
     """
 
     name: str
@@ -43,6 +51,7 @@ class View:
     zoom: float = 1.0
     at: tuple[int, int] = (0, 0)
     trust: float = 0.0
+    hints: bool = True
 
 
 def carries_colour(rgb: RGB, mask: NDArray[np.uint8] | None = None) -> bool:
@@ -56,39 +65,64 @@ def carries_colour(rgb: RGB, mask: NDArray[np.uint8] | None = None) -> bool:
     return bool(inside.size and inside.mean() > _FLOW_SHARE)
 
 
-def views(rgb: RGB, *, color: bool, quick: bool = False) -> list[View]:
-    """Renditions to search.
+def enlarged(rgb: RGB) -> View:
+    """The picture itself at the full enlargement: the one view that shows letters of six pixels well."""
+    return View("rgb", rgb)
+
+
+def plain_views(rgb: RGB, flow: NDArray[np.bool_] | None) -> list[View]:
+    """Renditions that every picture is searched in.
 
     Parameters
     ----------
     rgb : (rows, columns, 3) uint8
-    color : bool
-        Adds the views that flow colours need, around the colours only.
-    quick : bool
-        Leaves out what only faint standing text needs, and the top-hat away from flow.
+    flow : (rows, columns) bool or None
+        Pixels of flow colours; around them white letters stand out in the least of the channels only.
     """
-    grey = cast(NDArray[np.uint8], cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY))
-    found = [View("rgb", rgb), View("native", rgb, 0.5)]
-    flow = _around_flow(rgb) if color else None
-    if not quick:
-        found.append(View("tophat", _three(_tophat(grey)), 0.6))
-    if not quick and (grey > _DARK).any():
+    found = [View("native", rgb, 0.5), View("tophat", _three(_tophat(_grey(rgb))), 0.6)]
+    around = _around(flow)
+    if around is not None:
+        plane = cast(NDArray[np.uint8], rgb[around].min(axis=2))
+        found.append(replace(_part("minimum", plane, 0.6, around), hints=False))
+    return found
+
+
+def still_views(rgb: RGB, flow: NDArray[np.bool_] | None) -> list[View]:
+    """Renditions for stills and the standing picture of a clip; the first shows faint letters."""
+    found: list[View] = []
+    grey = _grey(rgb)
+    if (grey > _DARK).any():
         even = _even(grey)
         # An enlarged or smoothed picture is even all over: there the view tells nothing.
         if (even[grey > _DARK] >= _EVEN).mean() <= _EVEN_SHARE:
             found.append(View("even", _three(even), 0.5, trust=_EVEN_TRUST))
-    if flow is not None:
-        rows, columns = flow
-        at = (columns.start, rows.start)
-        part = rgb[rows, columns]
-        if quick:
-            found.append(View("tophat", _three(_tophat(grey)[rows, columns]), 0.6, at))
-        found += [
-            View("clahe", _three(_clahe(grey)[rows, columns]), 0.5, at),
-            View("blue", _three(part[..., 2]), 0.5, at),
-            View("minimum", _three(cast(NDArray[np.uint8], part.min(axis=2))), 0.6, at),
-        ]
+    around = _around(flow)
+    if around is not None:
+        found.append(_part("blue", rgb[around][..., 2], 0.5, around))
     return found
+
+
+def parts(rgb: RGB, hints: NDArray[np.uint8], known: Sequence[TextBox]) -> list[View]:
+    """Enlarged views of the places that are hinted at outside of known boxes.
+
+    Parameters
+    ----------
+    rgb : (rows, columns, 3) uint8
+    hints : (rows, columns) uint8
+        1 where something may be text.
+    known : sequence of TextBox
+    """
+    left = hints.copy()
+    for box in known:
+        left[max(0, box.y0 - _RIM) : box.y1 + _RIM, max(0, box.x0 - _RIM) : box.x1 + _RIM] = 0
+    around = cv2.dilate(left, np.ones((2 * _NEAR + 1, 2 * _NEAR + 1), np.uint8))
+    _, _, stats, _ = cv2.connectedComponentsWithStats(around, connectivity=8)
+    places = [(slice(y, y + h), slice(x, x + w)) for x, y, w, h, _ in stats[1:].tolist()]
+    if sum(rgb[place].size for place in places) > _MOST * rgb.size:
+        return [enlarged(rgb)]
+    return [
+        View("rgb", np.ascontiguousarray(rgb[place]), at=(place[1].start, place[0].start)) for place in places
+    ]
 
 
 def flow_colours(rgb: RGB) -> NDArray[np.bool_]:
@@ -97,21 +131,25 @@ def flow_colours(rgb: RGB) -> NDArray[np.bool_]:
     return cast(NDArray[np.bool_], spread > _SATURATED)
 
 
-def _around_flow(rgb: RGB) -> tuple[slice, slice] | None:
+def _around(flow: NDArray[np.bool_] | None) -> tuple[slice, slice] | None:
     """Rows and columns that hold all flow and the letters that may begin or end on it."""
-    ys, xs = np.nonzero(flow_colours(rgb))
-    if ys.size == 0:
+    if flow is None or not flow.any():
         return None
+    ys, xs = np.nonzero(flow)
     y0, x0 = max(0, int(ys.min()) - _REACH), max(0, int(xs.min()) - _REACH)
     return slice(y0, int(ys.max()) + _REACH + 1), slice(x0, int(xs.max()) + _REACH + 1)
 
 
+def _part(name: str, plane: NDArray[np.uint8], zoom: float, place: tuple[slice, slice]) -> View:
+    return View(name, _three(plane), zoom, (place[1].start, place[0].start))
+
+
+def _grey(rgb: RGB) -> NDArray[np.uint8]:
+    return cast(NDArray[np.uint8], cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY))
+
+
 def _three(plane: NDArray[np.uint8]) -> RGB:
     return np.repeat(plane[..., None], 3, axis=2)
-
-
-def _clahe(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return cast(NDArray[np.uint8], cv2.createCLAHE(3.0, (8, 8)).apply(grey))
 
 
 def _even(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:

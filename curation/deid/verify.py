@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from usds.curation.deid.burned_text import TextBox, TextDetector
+from usds.curation.deid.burned_text import TextDetector
 from usds.curation.deid.strokes import stroke_groups
+from usds.curation.deid.text_boxes import TextBox
 
 RGB = NDArray[np.uint8]
 METHOD = "strokes+tiles/PP-OCRv6-rec"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.resources import files
+from operator import attrgetter
 
 import numpy as np
 import onnxruntime as ort
@@ -12,9 +13,10 @@ from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from support.pixel_scenes import linear_area, screen, write
 
-from usds.curation.deid.burned_text import DetectorSettings, TextBox, TextDetector, merge
+from usds.curation.deid.burned_text import DetectorSettings, TextDetector
 from usds.curation.deid.ocr_models import alphabet, session, without_denormals
-from usds.curation.deid.text_views import carries_colour, flow_colours, views
+from usds.curation.deid.text_boxes import TextBox, merge
+from usds.curation.deid.text_views import View, carries_colour, flow_colours, parts, plain_views, still_views
 
 
 @pytest.fixture(scope="module")
@@ -95,13 +97,35 @@ def test_zeroed_denormal_weights_change_no_bit_of_the_output() -> None:
 def test_views_of_flow_colours_lie_around_them() -> None:
     rgb = screen(linear_area())
     rgb[150:250, 200:300] = (230, 120, 10)
-    around = {view.name: (view.at, view.image.shape[:2]) for view in views(rgb, color=True)}
-    assert around["rgb"] == ((0, 0), (480, 640))
-    assert around["blue"] == ((152, 102), (196, 196))
-    assert [view.name for view in views(rgb, color=False, quick=True)] == ["rgb", "native"]
-    quick = {view.name: (view.at, view.image.shape[:2]) for view in views(rgb, color=True, quick=True)}
-    assert quick["tophat"] == around["blue"]
-    assert around["tophat"] == around["rgb"]
+    places = {view.name: (view.at, view.image.shape[:2]) for view in plain_views(rgb, flow_colours(rgb))}
+    whole = ((0, 0), (480, 640))
+    assert places == {"native": whole, "tophat": whole, "minimum": ((152, 102), (196, 196))}
+    assert [view.name for view in plain_views(rgb, None)] == ["native", "tophat"]
+
+
+def test_only_hinted_places_outside_known_boxes_are_enlarged() -> None:
+    rgb, hints = screen(linear_area()), np.zeros((480, 640), np.uint8)
+    assert parts(rgb, hints, []) == []
+    hints[100:110, 200:300] = hints[300:310, 200:300] = 1
+    (view,) = parts(rgb, hints, [TextBox(198, 98, 302, 112, 0.9, "native")])
+    assert (view.at, view.image.shape[:2]) == ((168, 268), (74, 164))
+    hints[:] = 1
+    (view,) = parts(rgb, hints, [])
+    assert view.image.shape == rgb.shape
+
+
+def test_a_late_string_that_only_the_enlarged_view_is_sure_of_is_found(
+    detector: TextDetector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rgb = screen(linear_area())
+    place = write(rgb, "SMITH JOHN", (200, 250), scale=0.6, value=230)
+    boxes = attrgetter("_boxes")(detector)
+
+    def only_enlarged(probability: np.ndarray, view: View) -> list[TextBox]:
+        return boxes(probability, view) if view.name == "rgb" else []
+
+    monkeypatch.setattr(detector, "_boxes", only_enlarged)
+    assert covered(detector.detect(rgb, quick=True), place, rgb.shape) >= 0.9
 
 
 def test_boxes_of_a_view_lie_where_the_picture_has_them(detector: TextDetector) -> None:
@@ -156,6 +180,18 @@ def test_a_patch_of_flow_colours_counts_as_letters_only_when_it_is_read(
     assert detector.detect(rgb, color=True) == [patch]
 
 
+@pytest.mark.parametrize(("again", "kept"), [("H", False), ("H2", True)])
+def test_letters_that_are_read_only_once_are_speckle(
+    detector: TextDetector, monkeypatch: pytest.MonkeyPatch, again: str, kept: bool
+) -> None:
+    rgb = screen(linear_area())
+    box = TextBox(240, 200, 265, 220, 0.67, "rgb")
+    _seen_as(detector, monkeypatch, {"rgb": [box]})
+    exact = rgb[box.y0 : box.y1, box.x0 : box.x1]
+    monkeypatch.setattr(detector, "_read", lambda crop: ("H2" if np.array_equal(crop, exact) else again, 0.9))
+    assert detector.detect(rgb) == ([box] if kept else [])
+
+
 @pytest.mark.parametrize("turns", [1, 3])
 def test_lines_that_run_upwards_or_downwards_are_found(detector: TextDetector, turns: int) -> None:
     rgb = screen(linear_area())
@@ -183,8 +219,7 @@ def test_faint_even_letters_on_coarse_speckle_are_found(detector: TextDetector) 
     rgb = np.repeat(rng.integers(40, 110, (240, 400, 1), dtype=np.uint8), 3, axis=2)
     place = write(rgb, "PATIENT 4711", (60, 130), scale=1.0, value=110)
     assert covered(detector.detect(rgb), place, rgb.shape) >= 0.9
-    names = [view.name for view in views(rgb, color=False)]
-    assert names == ["rgb", "native", "tophat", "even"]
+    assert [view.name for view in still_views(rgb, None)] == ["even"]
 
 
 def test_a_known_box_is_kept_and_not_read_again(

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from support.pixel_scenes import KnownWords, linear_area, screen, write
 
-from usds.curation.deid.burned_text import TextBox
 from usds.curation.deid.decision import AS_FOUND, PERSON, Decision, Mark, Part
 from usds.curation.deid.pixels import CleanFrame, CleanResult, PixelCleaner
+from usds.curation.deid.text_boxes import TextBox
 from usds.curation.deid.verify import Finding
 
 TISSUE = TextBox(300, 260, 360, 290, 1.0, "native")

@@ -8,10 +8,10 @@ import pytest
 from pydantic import ValidationError
 from support.pixel_scenes import KnownWords, fan_area, linear_area, screen, speckle, write
 
-from usds.curation.deid.burned_text import TextBox
 from usds.curation.deid.encode import decode, encode
 from usds.curation.deid.overlay import harmless
 from usds.curation.deid.pixels import CleanFrame, PixelCleaner, PixelSettings
+from usds.curation.deid.text_boxes import TextBox
 from usds.curation.deid.verify import Finding
 
 WORDS = frozenset({"liver", "left", "lobe"})
