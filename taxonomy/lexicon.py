@@ -221,6 +221,10 @@ class Lexicon:
         for pattern in normal.abnormal_findings:
             for text in expand(pattern):
                 _add(self._mark(text), "normals", "abnormal")
+        words = {word for word, node in self.root.items() if node[0] and "abnormal" in node[0].normals}
+        for _, _, form in taxonomy.forms():  # "tricuspid regurgitation" is as abnormal as regurgitation
+            if not words.isdisjoint(phrase_tokens(form.text)):
+                _add(self._mark(form.text), "normals", "abnormal")
 
     def _mark(self, text: str) -> Mark:
         children = self.root
