@@ -1,0 +1,648 @@
+"""Pictures in doubt: what a person is shown, what may be decided, and what becomes of it; in a real browser too."""
+
+from __future__ import annotations
+
+import json
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from support.dicom_factory import make_us_dicom
+from support.in_process import ingest_here
+from support.pixel_scenes import linear_area, screen
+
+from usds.curation.audit.run import audit
+from usds.curation.deid.burned_text import TextBox, TextDetector
+from usds.curation.deid.decision import Decision, Mark
+from usds.curation.deid.encode import decode
+from usds.curation.deid.harvest import IdentifierIndex
+from usds.curation.deid.identity import Ids
+from usds.curation.deid.verify import Finding, Verifier
+from usds.curation.forget import forget
+from usds.curation.picture_corrections import append_decision, read_decisions
+from usds.curation.review_pictures import PictureSession
+from usds.curation.review_queue import Candidate, files_in_doubt, files_named, most_redacted
+from usds.curation.review_server import Malformed, ReviewServer
+from usds.curation.settings import IngestSettings
+from usds.curation.settle import SettleReport, settle
+from usds.curation.stats import collect_stats
+from usds.curation.worker import WorkerSetup
+from usds.schemas.dataset import Dataset, DatasetLocked
+from usds.schemas.errors import ContentError, UsageError
+from usds.schemas.state import State
+
+SMALL = TextBox(200, 180, 240, 196, 1.0, "native")
+WIDE = TextBox(160, 200, 480, 300, 1.0, "native")
+EVERY_FRAME = IngestSettings.model_validate({"key_frames": {"method": "count", "max_frames": 3}})
+
+
+class House:
+    """A raw folder, its dataset, and what the detector of these tests finds."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.raw, self.root = tmp_path / "raw", tmp_path / "d"
+        self.raw.mkdir()
+        self.found: list[TextBox] = [SMALL]
+        self.hits: list[Finding] = []
+
+    def put(self, name: str, seed: int, frames: int = 1, **header: Any) -> Path:
+        path = self.raw / name
+        path.parent.mkdir(exist_ok=True)
+        pixels = np.stack([screen(linear_area(), seed + i) for i in range(frames)])
+        options = {"n_frames": frames} if frames > 1 else {}
+        path.write_bytes(make_us_dicom(pixels, photometric="RGB", header=header, **options))
+        return path
+
+    def ingest(self, **options: Any) -> Any:
+        return ingest_here(self.raw, self.root, **options)
+
+    @property
+    def dataset(self) -> Dataset:
+        return Dataset.open(self.root)
+
+    @property
+    def state(self) -> State:
+        info = self.dataset.info
+        return State.open(info.dataset_id, info.key_fingerprint)
+
+    def rows(self, table: str = "sources") -> list[dict[str, Any]]:
+        return self.dataset.arrow(table).to_table().to_pylist()
+
+    def row(self) -> dict[str, Any]:
+        (row,) = self.rows()
+        return row
+
+    def black(self, box: Any, frame: int = 0) -> float:
+        """Share of a native box that is black in the dataset."""
+        (row,) = [row for row in self.rows("frames") if row["frame_index"] == frame]
+        image = decode(self.dataset.read_pixels([row["frame_id"]])[row["frame_id"]])
+        x0, y0 = row["crop_x0"], row["crop_y0"]
+        return float((image[box.y0 - y0 : box.y1 - y0, box.x0 - x0 : box.x1 - x0].max(axis=2) <= 12).mean())
+
+    def session(self, found: list[Candidate] | None = None) -> PictureSession:
+        if found is None:
+            found = files_in_doubt(self.dataset, self.state, 100)
+        return PictureSession(self.dataset, self.state, found)
+
+    def named(self, *names: str) -> PictureSession:
+        return self.session(files_named(self.dataset, self.state, names, here))
+
+    def settle(self) -> SettleReport:
+        return settle(self.dataset, self.state, executor=here)
+
+    @property
+    def key(self) -> str:
+        return self.row()["source_key"]
+
+
+def here(setup: WorkerSetup, _: IngestSettings) -> Any:
+    """An executor without processes."""
+    from importlib import import_module
+
+    from usds.curation.executor import Done
+    from usds.curation.worker import _handle
+
+    module, _, name = setup.handler.partition(":")
+    handler = getattr(import_module(module), name)(setup)
+
+    class Here:
+        def map(self, jobs: Any) -> Iterator[Done]:
+            for job in jobs:
+                for item in job.items:
+                    yield Done(item, _handle(handler, item))
+
+        def __enter__(self) -> Here:
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            return
+
+    return Here()
+
+
+@pytest.fixture
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
+    """Detection and verification find what a test says, in native and in written pixels; all else is real."""
+    made = House(tmp_path)
+    monkeypatch.setattr(TextBox, "moved", lambda box, dx, dy: box)
+    monkeypatch.setattr(TextDetector, "detect", lambda *_, **__: list(made.found))
+    monkeypatch.setattr(TextDetector, "recognise", lambda _, __, boxes: [("", 0.0)] * len(boxes))
+    monkeypatch.setattr(Verifier, "check", lambda *_: list(made.hits))
+    return made
+
+
+def posted(shown: dict[str, Any], outcome: str = "accept", **changes: Any) -> dict[str, Any]:
+    """What the page sends for a file it was shown."""
+    return {
+        "outcome": outcome, "area": [], "added": shown["added"], "opened": shown["opened"],
+        "number": shown["number"], **changes,
+    }  # fmt: skip
+
+
+def mark(x0: int, y0: int, x1: int, y1: int, frame: int | None = None) -> dict[str, Any]:
+    return {"frame": frame, "x0": x0, "y0": y0, "x1": x1, "y1": y1}
+
+
+def shown_box(shown: dict[str, Any], frame: int = 0) -> dict[str, Any]:
+    box = shown["frames"][frame]["boxes"][0]
+    return {name: box[name] for name in ("frame", "x0", "y0", "x1", "y1")}
+
+
+# -- from doubt to dataset ------------------------------------------------------------------------------
+
+
+def test_a_file_in_doubt_is_shown_as_it_came_with_its_boxes(house: House) -> None:
+    house.found = [WIDE]
+    house.put("a.dcm", 1)
+    house.ingest()
+    session = house.session()
+    shown = session.file(house.key)
+    assert (shown["reason"], shown["native"], shown["reachable"]) == ("redaction_large", True, True)
+    assert (shown["rows"], shown["cols"]) == (480, 640)
+    box = shown_box(shown)
+    assert (box["x0"], box["y0"]) <= (WIDE.x0, WIDE.y0)
+    assert (box["x1"], box["y1"]) >= (WIDE.x1, WIDE.y1)
+    picture = cv2.imdecode(np.frombuffer(session.picture(f"{house.key}/0"), np.uint8), cv2.IMREAD_COLOR)
+    assert np.array_equal(picture[..., ::-1], screen(linear_area(), 1))
+
+
+def test_accepting_brings_the_file_in_at_the_end_of_the_review(house: House) -> None:
+    house.found = [WIDE]
+    house.put("a.dcm", 1)
+    house.ingest()
+    session = house.session()
+    kept = session.save(house.key, posted(session.file(house.key)))
+    assert kept["accepted"] == ["redaction_large"]
+    assert house.row()["reason"] == "redaction_large"
+    assert house.settle() == SettleReport({"ok": 1})
+    assert (house.row()["outcome"], house.row()["warnings"]) == ("ingested", ["settled_by_person"])
+    assert house.black(WIDE) == 1.0
+    assert not (house.state.folder / "review" / house.key).exists()
+    assert house.settle() == SettleReport()
+    assert house.ingest().done == 0
+
+
+def test_the_next_ingest_applies_decisions_as_well_and_redoes_these_files_alone(house: House) -> None:
+    house.put("a.dcm", 1)
+    house.put("b.dcm", 5)
+    house.ingest()
+    before = {row["source_key"]: row["frame_id"] for row in house.rows("frames")}
+    key = sorted(before)[0]
+    session = house.named(before[key])
+    session.save(key, posted(session.file(key), added=[mark(300, 300, 340, 330)]))
+    assert house.ingest().done == 1
+    drawn = {row["source_key"]: [b["method"] for b in row["text_boxes"]] for row in house.rows("frames")}
+    assert [("person" in methods) for _, methods in sorted(drawn.items())] == [True, False]
+    assert {row["source_key"]: row["frame_id"] for row in house.rows("frames")} == before
+
+
+def test_a_removed_box_is_open_and_a_later_decision_closes_it_again(house: House) -> None:
+    house.put("a.dcm", 1)
+    house.ingest()
+    assert house.black(SMALL) == 1.0
+    frame = house.rows("frames")[0]["frame_id"]
+    session = house.named(frame[:12])
+    shown = session.file(house.key)
+    session.save(house.key, posted(shown, opened=[shown_box(shown)]))
+    house.settle()
+    assert house.black(SMALL) < 0.2
+    assert house.rows("frames")[0]["verified_by"].endswith("+person")
+    house.ingest(redo=True)
+    assert house.black(SMALL) < 0.2
+    session = house.named(frame)
+    session.save(house.key, posted(session.file(house.key), opened=[]))
+    house.settle()
+    assert house.black(SMALL) == 1.0
+
+
+def test_a_clip_takes_boxes_for_one_frame_or_for_all(house: House) -> None:
+    house.put("c.dcm", 1, frames=3)
+    house.ingest(settings=EVERY_FRAME)
+    session = house.named(house.rows("frames")[1]["frame_id"])
+    shown = session.file(house.key)
+    assert (shown["focus"], len(shown["frames"]), shown["source_frames"]) == (
+        house.rows("frames")[1]["frame_index"], 3, 3,
+    )  # fmt: skip
+    one, every = mark(200, 320, 240, 340, 1), mark(400, 320, 440, 340)
+    session.save(house.key, posted(shown, added=[one, every]))
+    house.settle()
+    here_one, here_all = Mark(**one), Mark(**every)
+    assert [round(house.black(here_one, i)) for i in range(3)] == [0, 1, 0]
+    assert [house.black(here_all, i) for i in range(3)] == [1.0, 1.0, 1.0]
+
+
+def test_what_is_still_legible_takes_a_box_or_a_word_and_a_known_identifier_only_a_box(house: House) -> None:
+    place = TextBox(80, 80, 120, 96, 1.0, "strokes")
+    house.hits = [Finding(place, "identifier", harvested=True)]
+    house.put("a.dcm", 1)
+    house.ingest()
+    session = house.session()
+    shown = session.file(house.key)
+    assert (shown["reason"], shown["acceptable"]) == ("text_survived", False)
+    (hit,) = shown["frames"][0]["hits"]
+    place_of_hit = {name: hit[name] for name in ("frame", "x0", "y0", "x1", "y1")}
+    with pytest.raises(UsageError, match="an identifier is still legible: draw a box over it"):
+        session.save(house.key, posted(shown))
+    with pytest.raises(UsageError, match="one over a known identifier stays"):
+        session.save(house.key, posted(shown, opened=[place_of_hit]))
+    session.save(house.key, posted(shown, added=[place_of_hit]))
+    assert house.settle().outcomes == {"text_survived": 1}
+    house.hits = []
+    session = house.session()
+    shown = session.file(house.key)
+    with pytest.raises(UsageError, match="an identifier is still legible"):
+        session.save(house.key, posted(shown))
+    session.save(house.key, posted(shown, added=[*shown["added"], mark(300, 100, 340, 120)]))
+    assert house.settle().outcomes == {"ok": 1}
+
+
+def doubt_every_area(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have areas found as they are, but never surely."""
+    from usds.curation.deid import pixels
+
+    sure = pixels.find_area
+    monkeypatch.setattr(
+        pixels, "find_area", lambda *a, **k: pixels.AreaResult(sure(*a, **k).area, "area_uncertain")
+    )
+
+
+def test_an_unsure_area_is_confirmed_or_drawn(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    doubt_every_area(monkeypatch)
+    house.put("a.dcm", 1)
+    house.ingest()
+    session = house.session()
+    shown = session.file(house.key)
+    assert shown["reason"] == "area_uncertain"
+    with pytest.raises(UsageError, match="draw the image area, or confirm the one that was found"):
+        session.save(house.key, posted(shown))
+    corners = [[160, 100], [479, 100], [479, 399], [160, 399]]
+    for wrong in ([[0, 0], [640, 0], [640, 479]], [[0, 0], [4, 0], [4, 4]], [[1], [2], [3]]):
+        with pytest.raises(UsageError, match="the image area lies outside the picture of 640 x 480"):
+            session.save(house.key, posted(shown, area=[{"kind": "2d", "points": wrong}]))
+    session.save(house.key, posted(shown, area=[{"kind": "2d", "points": corners}]))
+    assert house.settle().outcomes == {"ok": 1}
+    (row,) = house.rows("frames")
+    assert [row[f"crop_{side}"] for side in ("x0", "y0", "x1", "y1")] == [160, 100, 480, 400]
+    assert row["area_method"] == "person"
+
+
+def test_what_is_kept_out_leaves_at_once_without_its_raw_file_and_can_come_back(house: House) -> None:
+    path = house.put("a.dcm", 1)
+    house.ingest()
+    data = path.read_bytes()
+    path.unlink()
+    session = house.named(house.rows("frames")[0]["frame_id"])
+    shown = session.file(house.key)
+    assert (shown["native"], shown["reachable"]) == (False, False)
+    assert session.picture(f"{house.key}/0")[:2] == b"\xff\xd8"
+    session.save(house.key, posted(shown, "keep_out"))
+    assert house.settle() == SettleReport({"kept_out": 1})
+    assert (house.rows("frames"), house.row()["outcome"]) == ([], "rejected")
+    path.write_bytes(data)
+    house.put("b.dcm", 7)
+    report = house.ingest()
+    assert (report.reasons["kept_out"], report.exit_code) == (1, 0)
+    (key,) = [row["source_key"] for row in house.rows() if row["reason"] == "kept_out"]
+    session = house.named(key)
+    shown = session.file(key)
+    assert (shown["reason"], len(shown["frames"])) == ("kept_out", 1)
+    session.save(key, posted(shown))
+    assert house.settle() == SettleReport({"ok": 1})
+    assert len(house.rows("frames")) == 2
+
+
+def test_a_file_that_left_keeps_its_decision_waiting(house: House) -> None:
+    house.found = [WIDE]
+    path = house.put("a.dcm", 1)
+    house.put("b.txt", 2).write_text("Liver.")
+    house.ingest()
+    (key,) = [row["source_key"] for row in house.rows() if row["outcome"] == "review"]
+    data = path.read_bytes()
+    path.unlink()
+    session = house.session()
+    shown = session.file(key)
+    assert (shown["native"], shown["reachable"]) == (True, False)
+    session.save(key, posted(shown))
+    assert house.settle() == SettleReport({}, waiting=1)
+    path.write_bytes(data)
+    assert house.settle().outcomes == {"ok": 1}
+
+
+def test_settings_that_changed_are_named_and_the_decision_waits(house: House) -> None:
+    house.found = [WIDE]
+    house.put("a.dcm", 1)
+    house.ingest()
+    session = house.session()
+    session.save(house.key, posted(session.file(house.key)))
+    dataset = house.dataset
+    dataset.save_info(detector="rapidocr 0.0", settings_hash="0" * 16)
+    report = house.settle()
+    assert (report.outcomes, report.waiting) == ({}, 1)
+    assert "was made with other settings or by another version (detector: rapidocr 0.0" in report.problems[0]
+    house.ingest(redo=True)
+    assert house.row()["outcome"] == "ingested"
+
+
+# -- what may not be decided ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"added": [mark(600, 10, 641, 20)]}, "a box lies outside the picture of 640 x 480 pixels"),
+        ({"added": [mark(-1, 10, 20, 20)]}, "a box lies outside the picture"),
+        ({"added": [mark(10, 10, 10, 20)]}, "or has no size: draw it again"),
+        ({"added": [mark(10, 10, 20, 20, 7)]}, "the file has 1 frames: there is no frame 7"),
+        ({"opened": [mark(10, 10, 20, 20, 0)]}, "only a box that was shown can be removed"),
+        ({"opened": [mark(0, 0, 640, 480, None)]}, "only a box that was shown can be removed"),
+    ],
+)
+def test_what_cannot_be_is_refused_and_nothing_is_written(
+    house: House, changes: dict[str, Any], message: str
+) -> None:
+    house.found = [WIDE]
+    house.put("a.dcm", 1)
+    house.ingest()
+    session = house.session()
+    with pytest.raises(UsageError, match=message):
+        session.save(house.key, posted(session.file(house.key), **changes))
+    assert read_decisions(house.dataset) == {}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"outcome": "publish"}, {"added": [{"x0": 1}]}, {"added": [mark(1, 1, 9, 9) | {"x0": 1.5}]},
+        {"area": [{"kind": "name", "points": [[0, 0], [1, 1], [2, 2]]}]}, {"number": None}, {"more": 1},
+        {"added": [mark(1, 1, 9, 9)] * 501}, {"added": [mark(1, 1, 9, 9) | {"x1": "9"}]},
+    ],
+)  # fmt: skip
+def test_another_form_is_refused(house: House, changes: dict[str, Any]) -> None:
+    house.found = [WIDE]
+    house.put("a.dcm", 1)
+    house.ingest()
+    session = house.session()
+    with pytest.raises(Malformed, match="a decision is outcome, area, added, opened and number, as JSON"):
+        session.save(house.key, {**posted(session.file(house.key)), **changes})
+    assert read_decisions(house.dataset) == {}
+
+
+def test_of_two_reviews_the_second_is_told_and_a_writer_is_named(house: House) -> None:
+    house.found = [WIDE]
+    house.put("a.dcm", 1)
+    house.ingest()
+    first, second = house.session(), house.session()
+    shown = second.file(house.key)
+    first.save(house.key, posted(first.file(house.key), "keep_out"))
+    with pytest.raises(UsageError, match="somebody else decided about this file meanwhile: open it again"):
+        second.save(house.key, posted(shown))
+    with house.dataset.lock("usds ingest raw/"), pytest.raises(DatasetLocked, match="usds ingest"):
+        second.save(house.key, posted(second.file(house.key)))
+    second.save(house.key, posted(second.file(house.key)))
+    (decided,) = read_decisions(house.dataset).values()
+    assert (decided.decision.outcome, decided.number) == ("accept", 2)
+
+
+def test_names_that_fit_nothing_are_refused(house: House) -> None:
+    house.put("a.dcm", 1)
+    house.put("b.dcm", 2)
+    house.ingest()
+    with pytest.raises(UsageError, match="no frame 'zzz'"):
+        house.named("zzz")
+    with pytest.raises(UsageError, match="is the beginning of several frame ids"):
+        house.named("")
+    session = house.named(house.rows("frames")[0]["frame_id"])
+    with pytest.raises(UsageError, match="is not among those to look at"):
+        session.file("nobody")
+    key = house.rows("frames")[0]["source_key"]
+    for name in (f"{key}/7", f"{key}/..", f"{key}/", key):
+        with pytest.raises(ContentError):
+            session.picture(name)
+
+
+# -- what else must know --------------------------------------------------------------------------------
+
+
+def test_most_black_comes_first_and_the_frames_laid_out_are_removed(house: House) -> None:
+    house.put("a.dcm", 1)
+    house.ingest()
+    house.found = [SMALL, TextBox(300, 300, 360, 330, 1.0, "native")]
+    house.put("b.dcm", 2)
+    house.ingest()
+    session = house.session(most_redacted(house.dataset, house.state, 10, here))
+    shares = [one["redacted"] for one in session.overview()["files"]]
+    assert shares == sorted(shares, reverse=True)
+    assert len(set(shares)) == 2
+    viewed = house.state.folder / "viewed"
+    assert all(path.stat().st_mode & 0o077 == 0 for path in viewed.rglob("*"))
+    assert len(list(viewed.rglob("*.png"))) == 2
+    session.close()
+    assert list(viewed.iterdir()) == []
+
+
+def test_forgetting_a_subject_forgets_its_decisions_and_no_others(house: House) -> None:
+    house.put("p/a.dcm", 1, PatientID="A1234567", PatientName="Kowalska^Maria")
+    house.put("q/b.dcm", 5, PatientID="B7654321", PatientName="Nowak^Jan")
+    house.ingest()
+    session = house.session(most_redacted(house.dataset, house.state, 10, here))
+    for row in house.rows("frames"):
+        key = row["source_key"]
+        session.save(key, posted(session.file(key), added=[mark(300, 300, 340, 330)]))
+    house.settle()
+    first, second = house.rows("frames")
+    with house.dataset.lock("usds forget"):
+        forget(house.dataset, house.state, first["subject_id"], runs=house.root / "none")
+    ids = Ids(house.state.key)
+    (left,) = read_decisions(house.dataset)
+    known = {ids.clip(row["content"]) for row in house.state.locate(second["source_key"])}
+    assert {left} == known
+    assert set(house.state.read("decisions_applied")) == known
+    with house.dataset.lock("usds forget"):
+        forget(house.dataset, house.state, second["subject_id"], runs=house.root / "none")
+    assert read_decisions(house.dataset) == {}
+    assert house.state.read("ingests") == []
+
+
+def test_boxes_stay_where_another_subject_has_the_very_same_file(house: House) -> None:
+    data = house.put("p/a.dcm", 1, PatientID="").read_bytes()
+    (house.raw / "q").mkdir()
+    (house.raw / "q" / "a.dcm").write_bytes(data)
+    house.ingest()
+    (frame,) = house.rows("frames")
+    session = house.named(frame["frame_id"])
+    session.save(
+        frame["source_key"], posted(session.file(frame["source_key"]), added=[mark(300, 300, 340, 330)])
+    )
+    with house.dataset.lock("usds forget"):
+        forget(house.dataset, house.state, frame["subject_id"], runs=house.root / "none")
+    assert len(read_decisions(house.dataset)) == 1
+
+
+def test_the_audit_knows_decisions_counts_them_and_finds_a_leak_in_them(house: House) -> None:
+    house.put("a.dcm", 1, PatientName="Winterbottom^Agatha")
+    house.ingest()
+    session = house.named(house.rows("frames")[0]["frame_id"])
+    shown = session.file(house.key)
+    session.save(house.key, posted(shown, added=[mark(300, 300, 340, 330)], opened=[shown_box(shown)]))
+    house.settle()
+    index = IdentifierIndex.load(house.state)
+    report = audit(house.dataset, index, state=house.state)
+    assert report.findings == []
+    assert report.summary()["settled_by_person"] == {
+        "files_settled_by_a_person": 1, "frames_with_boxes_of_a_person": 1,
+        "frames_where_a_person_removed_boxes": 1,
+    }  # fmt: skip
+    append_decision(house.dataset, "Winterbottom", Decision(accepted=("Agatha Winterbottom",)))
+    classes = {finding.klass for finding in audit(house.dataset, index, state=house.state).findings}
+    assert {"not_a_keyed_id", "open_vocabulary", "name"} <= classes
+
+
+def test_the_figures_say_how_many_files_wait_and_how_many_are_settled(house: House) -> None:
+    house.found = [WIDE]
+    house.put("a.dcm", 1)
+    house.put("b.dcm", 5)
+    house.ingest()
+    session = house.session()
+    key = session.overview()["files"][0]["key"]
+    session.save(key, posted(session.file(key)))
+    house.settle()
+    deid = collect_stats(house.dataset).deid
+    assert (deid["files_waiting_for_review"], deid["files_settled_by_a_person"]) == (1, 1)
+
+
+# -- the page -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[PictureSession], ReviewServer]]:
+    running: list[tuple[ReviewServer, threading.Thread]] = []
+
+    def start(session: PictureSession) -> ReviewServer:
+        server = ReviewServer(session)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        running.append((server, thread))
+        return server
+
+    yield start
+    for server, thread in running:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def ask(url: str, body: bytes | None = None) -> tuple[int, Any, dict[str, str]]:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, body)) as response:
+            return response.status, response.read(), dict(response.headers)
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read()), dict(error.headers)
+
+
+def test_pictures_leave_through_the_secret_address_alone(house: House, serve: Any) -> None:
+    house.found = [WIDE]
+    house.put("a.dcm", 1)
+    house.ingest()
+    server = serve(house.session())
+    status, data, headers = ask(f"{server.address}image/{house.key}/0")
+    assert (status, data[:4], headers["Content-Type"]) == (200, b"\x89PNG", "image/png")
+    assert headers["Cache-Control"] == "no-store"
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    root = f"http://127.0.0.1:{server.server_port}/"
+    assert ask(f"{root}image/{house.key}/0")[0] == 404
+    assert ask(f"{server.address}image/{house.key}/9")[0] == 404
+    assert ask(f"{server.address}image/..%2f..%2fkey/0")[0] == 404
+    assert ask(f"{server.address}caption/x")[0] == 404
+    for body in (b"{", b"[]", b"{}", b'{"outcome": 1}', b"[" * 99_999):
+        assert ask(f"{server.address}file/{house.key}", body)[0] == 400
+    assert read_decisions(house.dataset) == {}
+
+
+def drag(page: Any, *box: int) -> None:
+    """Draw over native places of the picture with the mouse."""
+    picture = page.locator("#picture").bounding_box()
+    scale = min(picture["width"] / 640, picture["height"] / 480)
+    left = picture["x"] + (picture["width"] - 640 * scale) / 2
+    top = picture["y"] + (picture["height"] - 480 * scale) / 2
+    page.mouse.move(left + box[0] * scale, top + box[1] * scale)
+    page.mouse.down()
+    page.mouse.move(left + box[2] * scale, top + box[3] * scale, steps=4)
+    page.mouse.up()
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    """A page that must not complain."""
+    opened = browser.new_page(viewport={"width": 1300, "height": 800})
+    problems: list[str] = []
+    opened.on("console", lambda message: problems.append(message.text))
+    opened.on("pageerror", lambda error: problems.append(str(error)))
+    yield opened
+    opened.close()
+    assert problems == []
+
+
+def test_a_person_settles_pictures_in_the_browser(house: House, serve: Any, page: Any) -> None:
+    house.found = [WIDE, SMALL]
+    house.put("c.dcm", 1, frames=2)
+    house.put("d.dcm", 9)
+    house.ingest(settings=EVERY_FRAME)
+    page.goto(serve(house.session()).address)
+    page.click("nav li:has-text('2 frames')")
+    page.click("#strip button >> nth=1")
+    page.wait_for_selector("#panel:has-text('frame 2 of 2')")
+    page.uncheck("#every")
+    drag(page, 200, 320, 260, 350)
+    page.wait_for_selector("#panel li:has-text('drawn by a person')")
+    page.check("#every")
+    page.locator("#every").blur()
+    for key in ("n", "ArrowDown", "Shift+ArrowRight"):
+        page.keyboard.press(key)
+    page.wait_for_selector("#panel li:has-text('drawn, every frame')")
+    page.click("#panel li:has-text('found as text') >> nth=1 >> button:has-text('Remove')")
+    page.wait_for_selector("#panel li:has-text('removed')")
+    page.keyboard.press("v")
+    page.wait_for_selector("svg.final")
+    page.click("#accept")
+    page.wait_for_selector("nav li[data-saved=accept]")
+    page.click("nav li:has-text('1 frame ')")
+    page.wait_for_selector("nav li[aria-current=true]:has-text('1 frame ')")
+    page.keyboard.press("x")
+    page.wait_for_selector("nav li[data-saved=keep_out]")
+    page.click("#finish")
+    page.wait_for_selector("#done")
+    decisions = [decided.decision for decided in read_decisions(house.dataset).values()]
+    (accepted,) = [decision for decision in decisions if decision.outcome == "accept"]
+    drawn, typed = accepted.added
+    assert drawn.frame == 1
+    assert np.abs(np.subtract((drawn.x0, drawn.y0, drawn.x1, drawn.y1), (200, 320, 260, 350))).max() <= 2
+    assert typed == Mark(None, 280, 229, 364, 259)
+    assert [mark.frame for mark in accepted.opened] == [1]
+    assert house.settle().outcomes == {"ok": 1, "kept_out": 1}
+    assert house.black(typed, 1) == 1.0
+
+
+def test_a_person_draws_the_area_in_the_browser(
+    house: House, serve: Any, page: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doubt_every_area(monkeypatch)
+    house.put("a.dcm", 1)
+    house.ingest()
+    page.goto(serve(house.session()).address)
+    page.wait_for_selector("#tool-area[aria-pressed=true]")
+    drag(page, 160, 100, 480, 400)
+    page.wait_for_selector("[role=status]:has-text('not saved yet')")
+    page.fill("#area-bottom", "390")
+    page.locator("#area-bottom").press("Tab")
+    page.click("#accept")
+    page.wait_for_selector("nav li[data-saved=accept]")
+    (decided,) = read_decisions(house.dataset).values()
+    (part,) = decided.decision.area
+    assert part.points[2][1] == 389
+    assert np.abs(np.subtract(part.points[0], (160, 100))).max() <= 2
