@@ -16,7 +16,7 @@ from usds.taxonomy.keys import in_key
 from usds.taxonomy.lexicon import Hit, Item
 from usds.taxonomy.mentions import Mention, Normality
 from usds.taxonomy.normalise import Tokens
-from usds.taxonomy.scopes import SITES
+from usds.taxonomy.scopes import REACH, SITES
 
 __all__ = ["Sweep"]
 
@@ -167,7 +167,18 @@ class Sweep(Cues):
             return "present", None
         if self.trails(hit) or (cue is not None and self.comma_at >= cue.last and not self.doubt_list):
             return "present", None
-        return assertion, cue
+        return ("present", None) if self._looked_at(index, hit) else (assertion, cue)
+
+    def _looked_at(self, index: int, hit: Hit) -> bool:
+        """ "Possible liver lesion", "likely normal appendix": the site itself is in no doubt."""
+        if index and "words" in self.hits[index - 1].mark.normals:
+            return True
+        following = direction.following_hit(self.hits, index)
+        if following is None or following.first != hit.last or "abnormal" not in following.mark.normals:
+            return False
+        said = self.mentions[max(self.clause, len(self.mentions) - REACH) :]
+        # but "a mass, possibly a liver lesion" may come from elsewhere
+        return not any(m.item is not None and m.item.role == "finding" for m in said)
 
     def _without_doubt(self, first: int) -> tuple[str, Hit | None]:
         if self.negation is not None and not self.suspended and first < self.negation_limit:

@@ -88,7 +88,8 @@ class Scopes:
 
     def subject_start(self) -> int:
         """The first mention that a cue behind the subject speaks of."""
-        if self.conjunction or self.comma >= len(self.mentions):
+        # "It shows septa, and necrosis cannot be excluded": behind a verb the comma begins a statement.
+        if (self.conjunction and self.verb_at < 0) or self.comma >= len(self.mentions):
             return self.subject
         return max(self.subject, self.comma)
 

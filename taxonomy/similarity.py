@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -229,7 +230,7 @@ def load_similarity(path: Path) -> Similarity:
             matrices = {name: archive[f"matrix.{name}"].astype(np.float32) for name in header["labels"]}
     except FileNotFoundError:
         raise UsageError(f"similarity file {path} does not exist") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
         raise ContentError(f"{path} is not a saved similarity prior ({type(error).__name__})") from None
     labels = {name: tuple(words) for name, words in header["labels"].items()}
     for name, matrix in matrices.items():
