@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
+_MOST, _MOST_LAID_OUT = 2000, 100
+"""Captions or files of one review; files whose native frames are read for it."""
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -39,7 +42,10 @@ def review(
         list[str] | None,
         typer.Option(help="With --pictures: a frame of the dataset, or the key of a file.", metavar="ID"),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Captions or files to show at most.")] = 2000,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="What to show at most.  [default: 2000; 100 with --pictures --all]"),
+    ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0: a free one.")] = 0,
     browser: Annotated[
         bool, typer.Option("--browser/--no-browser", help="Open the page in the browser.")
@@ -62,7 +68,7 @@ def review(
         return
     if frame:
         raise UsageError("--frame names a picture: add --pictures")
-    _captions(output, dataset, set_name, every=every, limit=limit, port=port, browser=browser)
+    _captions(output, dataset, set_name, every=every, limit=limit or _MOST, port=port, browser=browser)
 
 
 def _captions(
@@ -87,7 +93,7 @@ def _captions(
 
 
 def _pictures(
-    output: Output, root: Path, names: list[str], *, every: bool, limit: int, port: int, browser: bool
+    output: Output, root: Path, names: list[str], *, every: bool, limit: int | None, port: int, browser: bool
 ) -> None:
     from usds.cli.console import progress
     from usds.curation.review_pictures import PictureSession
@@ -103,9 +109,9 @@ def _pictures(
         if names:
             found = files_named(dataset, state, names, local_executor)
         elif every:
-            found = most_redacted(dataset, state, limit, local_executor)
+            found = most_redacted(dataset, state, limit or _MOST_LAID_OUT, local_executor)
         else:
-            found = files_in_doubt(dataset, state, limit)
+            found = files_in_doubt(dataset, state, limit or _MOST)
     session = PictureSession(dataset, state, found)
     try:
         if found:

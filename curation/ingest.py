@@ -7,6 +7,7 @@ of that. Every step is decided from what is on disk: running the command again d
 from __future__ import annotations
 
 import secrets
+import shutil
 from base64 import b32encode
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,11 +23,12 @@ from usds.curation.linking import LinkOptions
 from usds.curation.outcomes import HARMLESS, TRANSIENT, outcome_of
 from usds.curation.probe import probe_stamp
 from usds.curation.recheck import recheck_captions
+from usds.curation.review_folder import VIEWED
 from usds.curation.run import NOBODY, ExecutorFactory, Run, Watcher, local_executor
 from usds.curation.second_pass import second_pass
 from usds.curation.settings import IngestSettings, detector_version, differences, tool_version
 from usds.curation.sources import Scan, encode_path, refuse_overlap, scan
-from usds.curation.waiting import keep_out
+from usds.curation.waiting import keep_out, undone
 from usds.schemas.dataset import Dataset, exclusive, is_dataset
 from usds.schemas.errors import ContentError, UsageError
 from usds.schemas.state import State, fingerprint, read_key_file, state_folder
@@ -269,6 +271,7 @@ def _remember(state: State, raws: Sequence[Path], link: LinkOptions) -> None:
 def _ingest(run: Run, found: Scan, options: IngestOptions) -> IngestReport:
     run.catalogue.note_scan(found.files)
     keep_out(run.dataset, run.state)
+    shutil.rmtree(run.state.folder / VIEWED, ignore_errors=True)  # what a killed review left
     _prepare_retry(run, options)
     linked = first_pass(run)
     rechecked = recheck_captions(run.dataset, run.state, linked.index_stamp)
@@ -277,6 +280,8 @@ def _ingest(run: Run, found: Scan, options: IngestOptions) -> IngestReport:
     warnings = list(linked.warnings)
     if rechecked:
         warnings.append(f"{rechecked} captions were cleaned again: files of this run name more identifiers")
+    if waiting := len(undone(run.dataset, run.state)):
+        warnings.append(f"{waiting} decisions of a person wait: their files are not below this raw folder")
     if found.datasets_skipped:
         warnings.append(f"{found.datasets_skipped} folders with a dataset.json were passed over")
     frames = run.dataset.arrow("frames")

@@ -18,6 +18,7 @@ from usds.curation.corrections import append_numbered, numbered_files
 from usds.curation.deid.decision import Decision, Mark, Part
 from usds.schemas import tables
 from usds.schemas.dataset import Dataset
+from usds.schemas.errors import damaged
 from usds.schemas.shards import write_parquet
 
 __all__ = ["APPLIED", "Decided", "append_decision", "forget_decisions", "read_decisions"]
@@ -50,12 +51,18 @@ def append_decision(dataset: Dataset, file_id: str, decision: Decision) -> Path:
 
 
 def read_decisions(dataset: Dataset, *, after: int = 0) -> dict[str, Decided]:
-    """The latest decision about each file, by ``file_id``; only those with a number above ``after``."""
+    """The latest decision about each file, by ``file_id``; only those with a number above ``after``.
+
+    Raises
+    ------
+    ContentError
+        If a file of decisions is damaged: nothing is written without the boxes that may stand in it.
+    """
     found: dict[str, Decided] = {}
     for number, path in numbered_files(dataset.root, "pictures").items():
         if number <= after:
             continue
-        for row in pq.read_table(path, schema=tables.PICTURE_CORRECTIONS).to_pylist():
+        for row in _rows(path):
             found[row["file_id"]] = Decided(_decision(row), number)
     return found
 
@@ -63,10 +70,17 @@ def read_decisions(dataset: Dataset, *, after: int = 0) -> dict[str, Decided]:
 def forget_decisions(dataset: Dataset, file_ids: Set[str]) -> None:
     """Remove all decisions about some files; those of a subject that withdraws."""
     for path in numbered_files(dataset.root, "pictures").values():
-        rows = pq.read_table(path, schema=tables.PICTURE_CORRECTIONS).to_pylist()
+        rows = _rows(path)
         kept = [row for row in rows if row["file_id"] not in file_ids]
         if len(kept) < len(rows):
             write_parquet(path, pa.Table.from_pylist(kept, schema=tables.PICTURE_CORRECTIONS))
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    try:
+        return pq.read_table(path, schema=tables.PICTURE_CORRECTIONS).to_pylist()
+    except (pa.ArrowInvalid, OSError, ValueError, KeyError) as error:
+        raise damaged(path) from error
 
 
 def _row(file_id: str, decision: Decision) -> dict[str, Any]:

@@ -201,7 +201,8 @@ class Pipeline:
         doubted.sort(key=lambda frame: frame.index)
         first = doubted[0]
         area = native_area([(c.kind, c.polygon) for c in first.components], first.crop, first.scale)
-        seen = tuple(frame_in_doubt(frame) for frame in doubted)
+        failed = {frame.index for frame in result.held}
+        seen = tuple(frame_in_doubt(frame, passed=frame.index not in failed) for frame in doubted)
         pictures = Pictures(media.rows, media.cols, media.n_frames, area, seen)
         self._review.write(source_key, pictures, media.frames([frame.index for frame in doubted]))
 

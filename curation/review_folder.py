@@ -52,12 +52,15 @@ class Seen:
         What verification still reads; with ``harvested`` an identifier of the run.
     redacted : float
         Share of the area that is black.
+    passed : bool
+        Whether the frame by itself could be written.
     """
 
     index: int
     boxes: tuple[tuple[Mark, str], ...] = ()
     hits: tuple[tuple[Mark, bool], ...] = ()
     redacted: float = 0.0
+    passed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,7 @@ class Pictures:
                 tuple((Mark(**mark), method) for mark, method in frame["boxes"]),
                 tuple((Mark(**mark), harvested) for mark, harvested in frame["hits"]),
                 frame["redacted"],
+                frame["passed"],
             )
             for frame in value["frames"]
         )
@@ -142,7 +146,7 @@ class ReviewFolder:
         return path.read_bytes()
 
 
-def frame_in_doubt(frame: CleanFrame) -> Seen:
+def frame_in_doubt(frame: CleanFrame, *, passed: bool) -> Seen:
     """A frame that the pipeline did not write, with what is still legible in it."""
     hits = ((_mark(frame.index, hit.box, frame.crop, frame.scale), hit.harvested) for hit in frame.hits)
     return Seen(
@@ -150,6 +154,7 @@ def frame_in_doubt(frame: CleanFrame) -> Seen:
         tuple((_mark(frame.index, box, frame.crop, frame.scale), box.method) for box in frame.boxes),
         tuple(hits),
         frame.redacted_fraction,
+        passed,
     )
 
 

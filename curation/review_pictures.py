@@ -309,6 +309,7 @@ def _frames(one: Candidate) -> Iterator[dict[str, Any]]:
         yield {
             "index": frame.index,
             "redacted": frame.redacted,
+            "passed": frame.passed,
             "boxes": [{**_place(mark), "method": method} for mark, method in frame.boxes],
             "hits": [{**_place(mark), "harvested": harvested} for mark, harvested in frame.hits],
             # Where the picture lies in the native frame: the dataset holds the image area alone.

@@ -56,10 +56,15 @@ class Candidate:
     focus: int | None = None
 
 
-def files_in_doubt(dataset: Dataset, state: State, limit: int) -> list[Candidate]:
+def files_in_doubt(
+    dataset: Dataset, state: State, limit: int | None = None, *, among: Sequence[str] | None = None
+) -> list[Candidate]:
     """The files whose outcome is "review", by doubt; their frames were kept when they were ingested."""
     review = ReviewFolder(state.folder / "review")
-    doubted = _sources(dataset, pc.field("outcome") == "review")
+    wanted = pc.field("outcome") == "review"
+    if among is not None:
+        wanted = wanted & pc.field("source_key").isin(list(among))
+    doubted = _sources(dataset, wanted)
     known = known_files(state)
     keys = sorted((key for key in doubted if key in known), key=lambda key: (doubted[key], key))
     return [
@@ -103,7 +108,7 @@ def files_named(
             if len(found) > 1:
                 raise UsageError(f"{name!r} is the beginning of several frame ids: type more of it")
             wanted[found[0][0]] = found[0][1]
-    doubted = {one.file.source_key: one for one in files_in_doubt(dataset, state, len(wanted) + 1_000_000)}
+    doubted = {one.file.source_key: one for one in files_in_doubt(dataset, state, among=list(wanted))}
     settled = [(key, focus) for key, focus in wanted.items() if key not in doubted]
     return [
         *(doubted[key] for key in wanted if key in doubted),

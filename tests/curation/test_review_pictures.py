@@ -409,6 +409,16 @@ def test_of_two_reviews_the_second_is_told_and_a_writer_is_named(house: House) -
     assert (decided.decision.outcome, decided.number) == ("accept", 2)
 
 
+def test_damaged_decisions_stop_the_ingest_for_boxes_may_stand_in_them(house: House) -> None:
+    house.put("a.dcm", 1)
+    house.ingest()
+    append_decision(house.dataset, "x" * 26, Decision("keep_out"))
+    path = house.root / "corrections" / "pictures-000001.parquet"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(ContentError, match=r"pictures-000001\.parquet is damaged: restore it from a copy"):
+        house.ingest()
+
+
 def test_names_that_fit_nothing_are_refused(house: House) -> None:
     house.put("a.dcm", 1)
     house.put("b.dcm", 2)
