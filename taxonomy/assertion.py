@@ -173,9 +173,10 @@ class Sweep(Cues):
         """ "Possible liver lesion", "likely normal appendix": the site itself is in no doubt."""
         if index and "words" in self.hits[index - 1].mark.normals:
             return True
-        following = direction.following_hit(self.hits, index)
-        if following is None or following.first != hit.last or "abnormal" not in following.mark.normals:
-            return False
+        if "disease" not in hit.mark.normals:  # "a possible umbilical hernia" holds both
+            following = direction.following_hit(self.hits, index)
+            if following is None or following.first != hit.last or "abnormal" not in following.mark.normals:
+                return False
         said = self.mentions[max(self.clause, len(self.mentions) - REACH) :]
         # but "a mass, possibly a liver lesion" may come from elsewhere
         return not any(m.item is not None and m.item.role == "finding" for m in said)

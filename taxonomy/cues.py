@@ -279,8 +279,10 @@ class Cues(LookBack):
         self.past_adverb = hit
 
     def on_hypothesis(self, index: int, hit: Hit) -> None:
-        del index
-        self.hypothesis = hit
+        if self.tokens.words[hit.first] == "whether" and hit.first == self.sentence_starts[-1]:
+            self.on_uncertain_clause(index, hit)  # "Whether the cyst is septated is unclear"
+        else:
+            self.hypothesis = hit
 
     def on_likeness(self, index: int, hit: Hit) -> None:
         """ "An aneurysm mimicking a pancreatic cyst" is in no pancreas."""

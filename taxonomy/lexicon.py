@@ -223,8 +223,11 @@ class Lexicon:
                 _add(self._mark(text), "normals", "abnormal")
         words = {word for word, node in self.root.items() if node[0] and "abnormal" in node[0].normals}
         for _, _, form in taxonomy.forms():  # "tricuspid regurgitation" is as abnormal as regurgitation
-            if not words.isdisjoint(phrase_tokens(form.text)):
+            tokens = phrase_tokens(form.text)
+            if not words.isdisjoint(tokens):
                 _add(self._mark(form.text), "normals", "abnormal")
+            if len(tokens) > 1 and tokens[-1] in words:
+                _add(self._mark(form.text), "normals", "disease")
 
     def _mark(self, text: str) -> Mark:
         children = self.root

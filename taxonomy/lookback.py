@@ -111,6 +111,7 @@ class LookBack(Coordination):
 
     def on_negation_after(self, index: int, hit: Hit) -> None:
         del index
+        self.looked_back_on_denial = hit
         self.on_after(hit, "negated")
         self.new_subject()
 

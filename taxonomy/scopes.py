@@ -20,6 +20,7 @@ _NEAR = 3  # tokens between a verb and the cue it belongs to ("is no longer seen
 _ABBREVIATED = frozenset(
     ["fig", "figs", "dr", "prof", "approx", "vs", "al", "ca", "cf", "resp", "st", "mr", "mrs"]
 )
+_HEADINGS = frozenset(["absent", "none", "nil"])
 _ORIGINS = frozenset(
     [
         "arises",
@@ -53,7 +54,7 @@ class Scopes:
         *("negation", "suspended", "verb_in_negation", "verb_at", "negation_limit", "shared_at"),
         *("doubt", "doubt_list", "doubt_nouns_only", "doubt_sites", "doubt_paused"),
         *("predicate_doubt", "predicate_negation", "past", "past_adverb", "asked", "hypothesis"),
-        *("landmark", "looked_back", "heading", "of_the"),
+        *("landmark", "looked_back", "looked_back_on_denial", "heading", "of_the"),
         *("subject", "comma", "conjunction", "preposition", "pending_modifier", "pending_head"),
     )
 
@@ -79,6 +80,7 @@ class Scopes:
         self.predicate_doubt: Hit | None = None
         self.predicate_negation: Hit | None = None
         self.looked_back: Hit | None = None
+        self.looked_back_on_denial: Hit | None = None
         self.verb_at = -1
         self.hypothesis: Hit | None = None
         self.landmark: Hit | None = None
@@ -177,6 +179,7 @@ class Scopes:
 
     def on_colon(self, index: int, hit: Hit) -> None:
         del index
+        heading = self._denying_heading(hit)
         self.end_doubt()
         if self.sentence_has_ultrasound:
             self.other = None
@@ -190,9 +193,18 @@ class Scopes:
         self.new_subject()
         if head is not None and head.last == hit.first:
             self.pending_head = head  # "margin: smooth"
+        self.negation = heading
         if self.predicate_doubt is not None:
             self.start_predicate()
             self.doubt_list = True
+
+    def _denying_heading(self, hit: Hit) -> Hit | None:
+        """ "No longer seen: the collection", "absent: effusion"."""
+        cue, gap = self.looked_back_on_denial, 1
+        if self.negation is not None and self.tokens.words[self.negation.first] in _HEADINGS:
+            cue, gap = self.negation, 0
+        starts = cue is not None and cue.first == self.sentence_starts[-1]
+        return cue if cue is not None and starts and hit.first - cue.last <= gap else None
 
     def on_and_the(self, index: int, hit: Hit) -> None:
         del index, hit
