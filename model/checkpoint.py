@@ -12,10 +12,13 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from pickle import UnpicklingError
+from typing import Any, Final, cast
+from zipfile import BadZipFile
 
 import torch
 from safetensors import SafetensorError
@@ -28,7 +31,7 @@ from usds.model.tower_files import stored_towers, write_tower_files
 from usds.schemas.errors import ContentError, UsageError
 from usds.schemas.files import write_json
 from usds.taxonomy.similarity import load_similarity
-from usds.taxonomy.udt import load_taxonomy
+from usds.taxonomy.udt import Taxonomy, load_taxonomy
 
 __all__ = ["Checkpoint", "CheckpointStore", "Identity", "find_checkpoint", "identity_of", "load_model"]
 
@@ -36,6 +39,7 @@ __all__ = ["Checkpoint", "CheckpointStore", "Identity", "find_checkpoint", "iden
 _NAME = re.compile(r"(step-\d{8,})(?:\.(\d+))?")
 _PARTIAL = ".partial-"
 _FORMAT = 1
+_DAMAGED: Final = (SafetensorError, UnpicklingError, BadZipFile)
 
 
 @dataclass(frozen=True)
@@ -108,10 +112,14 @@ def _shape_difference(stored: Mapping[str, Sequence[int]], wanted: Mapping[str, 
     return ""
 
 
+def _name(taxonomy: Taxonomy) -> str:
+    return f"{taxonomy.set_name} ({taxonomy.content_hash})"
+
+
 def identity_of(model: UltrasoundCLIP, *, settings: str = "", data: str = "") -> Identity:
     """Return the identity of a network; ``settings`` and ``data`` are hashes of the run."""
     return Identity(
-        f"{model.taxonomy.set_name} ({model.taxonomy.content_hash})",
+        _name(model.taxonomy),
         {name: list(value.shape) for name, value in model.state_dict().items()},
         model.prior.hash,
         settings,
@@ -197,10 +205,11 @@ class CheckpointStore:
             _write(partial, checkpoint, model, identity, score)
             partial.rename(final)
             _sync(self.folder)
-        except OSError as error:
+        except (OSError, SafetensorError, RuntimeError) as error:  # safetensors and torch wrap a full disk
             shutil.rmtree(partial, ignore_errors=True)
             raise ContentError(
-                f"checkpoint {final} could not be written: {error.strerror or error}"
+                f"checkpoint {final} could not be written ({_reason(error)}): make room, then go on from the "
+                f"checkpoint before with usds train --resume {self.folder.parent}"
             ) from None
         self._remove_old()
         return final
@@ -238,15 +247,13 @@ class CheckpointStore:
             A file is damaged or missing, or the identity differs; the message names the difference.
         """
         meta = _meta(path)
-        if expected is not None:
-            expected.refuse(Identity(**meta["identity"]), path, resume=resume)
-        try:
+        with _whole(path):
+            if expected is not None:
+                expected.refuse(Identity(**meta["identity"]), path, resume=resume)
             ema = load_file(str(path / "ema.safetensors")) if (path / "ema.safetensors").is_file() else None
             state: Any = torch.load(path / "state.pt", map_location="cpu", weights_only=True)
             model = load_file(str(path / "model.safetensors"))
-        except (OSError, RuntimeError, EOFError, SafetensorError) as error:
-            raise ContentError(f"checkpoint {path} is damaged: {str(error).splitlines()[0]}") from None
-        return Checkpoint(meta["step"], model, ema, cast(dict[str, Any], state), meta["metrics"])
+            return Checkpoint(meta["step"], model, ema, cast(dict[str, Any], state), meta["metrics"])
 
 
 def _write(
@@ -287,13 +294,33 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
+@contextmanager
+def _whole(path: Path) -> Generator[None]:
+    """Turn whatever a library raises at a damaged or missing file of a checkpoint into one message."""
+    try:
+        yield
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, *_DAMAGED) as error:
+        raise ContentError(
+            f"checkpoint {path} is damaged ({_reason(error)}): copy it again, or remove its folder, and the "
+            "checkpoint before it is taken"
+        ) from None
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, on one short line."""
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return next(iter(said.splitlines()), type(error).__name__).partition(". ")[0][:120]
+
+
 def _meta(path: Path) -> dict[str, Any]:
     try:
-        meta: dict[str, Any] = json.loads((path / "meta.json").read_text(encoding="utf-8"))
+        with _whole(path):
+            meta: dict[str, Any] = json.loads((path / "meta.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UsageError(f"{path} is no checkpoint: it has no meta.json") from None
-    except ValueError as error:
-        raise ContentError(f"checkpoint {path}: meta.json is damaged: {error}") from None
+        raise UsageError(
+            f"{path} is no checkpoint: it has no meta.json. Remove its folder, and the checkpoint before it "
+            "is taken"
+        ) from None
     if meta.get("format") != _FORMAT:
         raise ContentError(f"checkpoint {path} has format {meta.get('format')}, this version reads {_FORMAT}")
     return meta
@@ -331,6 +358,16 @@ def find_checkpoint(path: Path) -> Path:
     raise UsageError(f"{path} holds no checkpoint: give a run folder or a step-... folder")
 
 
+def _taxonomy(folder: Path) -> Taxonomy:
+    taxonomy = load_taxonomy(folder / "taxonomy.yaml")
+    if _meta(folder)["identity"]["taxonomy"] != _name(taxonomy):
+        raise ContentError(
+            f"checkpoint {folder} is damaged: its taxonomy.yaml is not the one that it was trained with; "
+            "copy the checkpoint again"
+        )
+    return taxonomy
+
+
 def load_model(path: Path, *, average: bool = True, device: torch.device | str = "cpu") -> UltrasoundCLIP:
     """Build the network of a checkpoint or run folder from what is stored with it, in evaluation mode.
 
@@ -345,11 +382,12 @@ def load_model(path: Path, *, average: bool = True, device: torch.device | str =
         No checkpoint there, or a damaged one.
     """
     folder = find_checkpoint(path)
-    stored: dict[str, Any] = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    with _whole(folder):
+        stored: dict[str, Any] = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        prior = load_similarity(folder / "similarity.npz")
     settings = validate(ModelSettings, stored)
     settings = settings.model_copy(update={"towers": stored_towers(settings.towers, folder)})
-    prior = load_similarity(folder / "similarity.npz")
-    model = UltrasoundCLIP(settings, load_taxonomy(folder / "taxonomy.yaml"), prior)
+    model = UltrasoundCLIP(settings, _taxonomy(folder), prior)
     checkpoint = CheckpointStore(folder.parent).load(folder, identity_of(model))
     chosen = checkpoint.ema if average and checkpoint.ema is not None else checkpoint.model
     nn.Module.load_state_dict(model, chosen)

@@ -6,13 +6,16 @@ import json
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from usds.model.run import Run
 from usds.schemas.files import atomic_path
 
-__all__ = ["Journal", "Pace", "read_metrics"]
+if TYPE_CHECKING:
+    from usds.model.step import StepResult
+
+__all__ = ["EpochLosses", "Journal", "Pace", "read_metrics", "step_figures"]
 
 
 @dataclass
@@ -46,6 +49,56 @@ class Pace:
     def seconds_left(self, steps_left: int) -> float:
         """Expected time for the steps that are left."""
         return steps_left * (time.perf_counter() - self.start) / max(1, self.steps)
+
+
+@dataclass
+class EpochLosses:
+    """Mean loss of the first and of the last epoch that were seen."""
+
+    _first: _EpochLoss | None = None
+    _last: _EpochLoss | None = None
+
+    def add(self, epoch: int, loss: float) -> None:
+        """Count the loss of one step; epochs come in order."""
+        if self._last is None or self._last.epoch != epoch:
+            self._last = _EpochLoss(epoch)
+        self._first = self._first or self._last
+        self._last.values.append(loss)
+
+    @property
+    def first(self) -> float | None:
+        """Mean of the first epoch; None before any step."""
+        return self._first.mean if self._first else None
+
+    @property
+    def last(self) -> float | None:
+        """Mean of the last epoch; None before any step."""
+        return self._last.mean if self._last else None
+
+
+@dataclass
+class _EpochLoss:
+    epoch: int
+    values: list[float] = field(default_factory=list[float])
+
+    @property
+    def mean(self) -> float:
+        return sum(self.values) / len(self.values)
+
+
+def step_figures(result: StepResult, scale: float, pace: Pace) -> dict[str, float]:
+    """What is written down of one step; ``scale`` is exp(theta)."""
+    parts = result.parts
+    return {
+        "train/loss": float(parts.total),
+        "train/clip": float(parts.clip),
+        "train/semantic": float(parts.semantic),
+        "train/accuracy": float(parts.accuracy),
+        "train/gradient_norm": result.gradient_norm,
+        "train/rate": result.rate,
+        "train/logit_scale": scale,
+        "train/images_per_second": pace.images_per_second,
+    }
 
 
 def read_metrics(run: Run) -> list[dict[str, Any]]:

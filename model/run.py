@@ -12,10 +12,12 @@ checkpoints/      step-..., see usds.model.checkpoint
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -25,6 +27,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 import yaml
+from filelock import FileLock, Timeout
 
 from usds.model.records import Records
 from usds.model.settings import TrainSettings, build_settings, settings_hash
@@ -35,6 +38,8 @@ from usds.taxonomy.udt import Taxonomy, load_taxonomy
 
 __all__ = ["Run", "create_run", "data_manifest", "find_run", "newest_run"]
 
+_LOCK: Final = ".lock"
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
 _LIBRARIES: Final = ("usds", "torch", "open_clip_torch", "timm", "numpy", "pyarrow", "opencv-python")
 
 
@@ -57,9 +62,11 @@ class Run:
     def settings(self) -> TrainSettings:
         """The resolved settings."""
         try:
-            values: dict[str, Any] = yaml.safe_load((self.folder / "settings.yaml").read_text("utf-8"))
-        except (OSError, yaml.YAMLError) as error:
-            raise ContentError(f"{self.folder} is no run folder: settings.yaml cannot be read") from error
+            values: Any = yaml.safe_load((self.folder / "settings.yaml").read_text("utf-8"))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise self._damaged("settings.yaml") from error
+        if not isinstance(values, dict):
+            raise self._damaged("settings.yaml")
         return build_settings(values)
 
     def taxonomy(self) -> Taxonomy:
@@ -68,7 +75,18 @@ class Run:
 
     def data(self) -> dict[str, Any]:
         """The data manifest."""
-        return read_json(self.folder / "data.json")
+        try:
+            found: Any = read_json(self.folder / "data.json")
+        except (OSError, ValueError) as error:
+            raise self._damaged("data.json") from error
+        if not isinstance(found, dict) or not found.keys() >= {"dataset_id", "annotation_set", "subjects"}:
+            raise self._damaged("data.json")
+        return found
+
+    def _damaged(self, name: str) -> ContentError:
+        return ContentError(
+            f"{self.folder} is no whole run folder: {name} is missing or damaged; copy the folder again"
+        )
 
     @property
     def imported(self) -> bool:
@@ -95,24 +113,59 @@ def create_run(
     """
     code = hashlib.sha256(f"{settings_hash(settings)}{data['hash']}".encode()).hexdigest()[:6]
     folder = base if exact else base / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{settings.preset}-{code}"
-    try:
-        if folder.exists() and any(folder.iterdir()):
-            raise UsageError(
-                f"{folder} is not empty: go on with it by --resume {folder}, or give another folder with "
-                "--out"
-            )
-        folder.mkdir(parents=True, exist_ok=True)
+    _refuse_full(folder)
+    with alone(folder):
+        _refuse_full(folder)
         write_text(
             folder / "settings.yaml", yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
         )
         write_text(folder / "taxonomy.yaml", taxonomy.source_text)
         write_json(folder / "data.json", data)
         write_json(folder / "environment.json", environment())
+    return Run(folder)
+
+
+def _refuse_full(folder: Path) -> None:
+    if folder.is_dir() and any(path.name != _LOCK for path in folder.iterdir()):
+        raise UsageError(
+            f"{folder} is not empty: go on with it by --resume {folder}, or give another folder with --out"
+        )
+
+
+@contextmanager
+def alone(folder: Path) -> Generator[None]:
+    """Hold a run folder, made if it is missing: two processes in one would mix their checkpoints.
+
+    Raises
+    ------
+    UsageError
+        Another process holds it.
+    ContentError
+        The folder cannot be written, now or inside the block.
+    """
+    lock = FileLock(folder / _LOCK)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UsageError(
+            f"another process trains in {folder}: wait for it, or name another folder with --out"
+        ) from None
     except OSError as error:
         raise UsageError(
             f"{folder} cannot be written ({error.strerror}): name another folder with --out"
         ) from error
-    return Run(folder)
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise ContentError(
+            f"{folder} could not be written ({error.strerror}): make room, then go on from the last "
+            f"checkpoint with usds train --resume {folder}"
+        ) from error
+    finally:
+        lock.release()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
+import threading
 from collections.abc import Generator, Iterable
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from types import FrameType
 from typing import Any
 
 import torch
@@ -17,7 +20,7 @@ from torch import Tensor, nn
 from usds.model.settings import RunSettings
 from usds.schemas.errors import UsageError
 
-__all__ = ["Runtime", "explain_memory", "process_group", "runtime"]
+__all__ = ["Runtime", "StopSignal", "explain_memory", "process_group", "runtime"]
 
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
@@ -141,6 +144,37 @@ def wait_for_all() -> None:
     """Return when every rank is here."""
     if dist.is_available() and dist.is_initialized():
         dist.barrier()
+
+
+class StopSignal:
+    """Whether SIGTERM or Ctrl-C asked the run to end after the current step; a second Ctrl-C ends it at once.
+
+    Attributes
+    ----------
+    asked : bool
+        Set by the first signal.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def _ask(self, number: int, _frame: FrameType | None) -> None:
+        if self.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    @contextmanager
+    def listening(self) -> Generator[None]:
+        """Catch the signals inside the block; elsewhere than in the main thread the caller handles them."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._ask) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 @contextmanager

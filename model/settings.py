@@ -244,7 +244,9 @@ class RunSettings(Settings):
     compile: bool = False
     ema_decay: Fraction = Field(default=0.999, description="decay of the averaged weights; 0: no average")
     log_every: Positive = 10
-    checkpoint_every: int = Field(default=0, ge=0, description="steps between checkpoints; 0: every epoch")
+    checkpoint_every: int = Field(
+        default=0, ge=0, description="steps between checkpoints; 0: every epoch, at most 1000"
+    )
     evaluate_every: Positive = Field(default=1, description="epochs between validations")
     keep_last: Positive = 2
     max_bad_steps: Positive = Field(default=10, description="stop after this many non-finite losses in a row")

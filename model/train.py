@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Generator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, Final
 
 import torch
 
 from usds.model.checkpoint import Checkpoint, CheckpointStore, identity_of
 from usds.model.ema import EMA
-from usds.model.journal import Journal, Pace
+from usds.model.journal import EpochLosses, Journal, Pace, step_figures
 from usds.model.network import UltrasoundCLIP
 from usds.model.optim import Schedule, build_optimizer
 from usds.model.plan import RunPlan, plan_run, total_steps
-from usds.model.run import Run, create_run
-from usds.model.runtime import Runtime, explain_memory, process_group, runtime, share_weights, wait_for_all
+from usds.model.run import Run, alone, create_run
+from usds.model.runtime import (
+    Runtime,
+    StopSignal,
+    explain_memory,
+    process_group,
+    runtime,
+    share_weights,
+    wait_for_all,
+)
 from usds.model.settings import TrainSettings, settings_hash
-from usds.model.step import Stepper
+from usds.model.step import Stepper, StepResult
 from usds.model.stream import train_loader
 from usds.model.towers import build_towers
 from usds.model.train_data import TrainData, label_prior, load_train_data
@@ -31,6 +37,7 @@ from usds.schemas.errors import ContentError, UsageError
 from usds.taxonomy.udt import Taxonomy
 
 _LEAST_STEPS: Final = 50  # between validations and checkpoints: an epoch of a small dataset is a step or two
+_MOST_STEPS: Final = 1000  # between checkpoints: an epoch of a large one takes hours without a GPU
 
 __all__ = ["Hooks", "TrainResult", "Trainer", "dry_run", "resume", "train"]
 
@@ -148,25 +155,6 @@ def dry_run(
         return plan_run(model, data.train, data.plan, settings, data.manifest, half=device.bf16)
 
 
-@dataclass
-class _Losses:
-    """Mean loss of the first and of the last epoch."""
-
-    first: list[float] = field(default_factory=list[float])
-    last: list[float] = field(default_factory=list[float])
-    epoch: int = -1
-    start: int = -1
-
-    def add(self, epoch: int, loss: float) -> None:
-        if self.start < 0:
-            self.start = epoch
-        if epoch != self.epoch:
-            self.epoch, self.last = epoch, []
-        self.last.append(loss)
-        if epoch == self.start:
-            self.first.append(loss)
-
-
 class Trainer:
     """One process of a training run.
 
@@ -215,7 +203,7 @@ class Trainer:
         self.identity = identity_of(
             self.model, settings=settings_hash(settings), data=str(self.data.manifest["hash"])
         )
-        self._stop = False
+        self._stop = StopSignal()
 
     def _build_model(self) -> UltrasoundCLIP:
         torch.manual_seed(self.settings.run.seed)
@@ -237,11 +225,16 @@ class Trainer:
             torch.distributed.broadcast_object_list(made, 0)
         run: Run = made[0]
         self.hooks.note(f"run {run.folder}: {self.steps} steps on {self.device.describe()}")
-        self._save(run, 0, {})
-        return self._train(run, 0)
+        with self._alone(run):
+            self._save(run, 0, {})
+            return self._train(run, 0)
 
     def resume(self, run: Run) -> TrainResult:
         """Go on from the newest checkpoint of a run."""
+        with self._alone(run):
+            return self._go_on(run)
+
+    def _go_on(self, run: Run) -> TrainResult:
         store = self._store(run)
         newest = store.latest()
         if newest is None:
@@ -257,21 +250,23 @@ class Trainer:
         self.hooks.note(f"run {run.folder}: going on at step {found.step} of {self.steps}")
         return self._train(run, found.step)
 
+    def _alone(self, run: Run) -> AbstractContextManager[None]:
+        return alone(run.folder) if self.device.first else nullcontext()
+
     def _train(self, run: Run, first: int) -> TrainResult:
-        pace, losses = Pace(), _Losses()
+        pace, losses = Pace(), EpochLosses()
         spec = self.model.image_transform(True)
-        towers, rank, world = self.model.towers, self.device.rank, self.device.world
-        stream = self.data.stream(towers, self.settings, rank, world)
+        stream = self.data.stream(self.model.towers, self.settings, self.device.rank, self.device.world)
         on_gpu = self.device.device.type == "cuda"
         step = first
         with ExitStack() as stack:
-            stack.enter_context(self._signals())
+            stack.enter_context(self._stop.listening())
             journal = Journal(run, first) if self.device.first else None
             if journal is not None:
                 stack.callback(journal.close)
             pace.begin()
             for batch in train_loader(stream, first, self.steps, self.settings.data.workers, on_gpu):
-                result = self.stepper(batch.to_batch(self.device.device, spec), step, stop=self._stop)
+                result = self.stepper(batch.to_batch(self.device.device, spec), step, stop=self._stop.asked)
                 step += 1
                 epoch = (step - 1) // self.data.plan.steps
                 pace.add(self.data.plan.batch_size)
@@ -289,12 +284,12 @@ class Trainer:
             step,
             self.steps,
             step < self.steps,
-            _mean(losses.first),
-            _mean(losses.last),
+            losses.first,
+            losses.last,
             pace.images_per_second,
         )
 
-    def _log(self, journal: Journal | None, step: int, epoch: int, result: Any, pace: Pace) -> None:
+    def _log(self, journal: Journal | None, step: int, epoch: int, result: StepResult, pace: Pace) -> None:
         loss = float(result.parts.total)
         if result.skipped:
             self.hooks.note(
@@ -302,28 +297,11 @@ class Trainer:
             )
         if journal is None:
             return
+        figures = step_figures(result, float(self.model.logit_scale.detach()), pace)
+        journal.write(step, {"epoch": epoch, **figures})
+        told = {"step": step, "steps": self.steps, "epoch": epoch, "loss": loss}
         left = pace.seconds_left(self.steps - step)
-        values = {
-            "train/loss": loss,
-            "train/clip": float(result.parts.clip),
-            "train/semantic": float(result.parts.semantic),
-            "train/accuracy": float(result.parts.accuracy),
-            "train/gradient_norm": result.gradient_norm,
-            "train/rate": result.rate,
-            "train/logit_scale": float(self.model.logit_scale.detach()),
-            "train/images_per_second": pace.images_per_second,
-        }
-        journal.write(step, {"epoch": epoch, **values})
-        self.hooks.step(
-            {
-                "step": step,
-                "steps": self.steps,
-                "epoch": epoch,
-                "loss": loss,
-                "images_per_second": pace.images_per_second,
-                "seconds_left": left,
-            }
-        )
+        self.hooks.step({**told, "images_per_second": pace.images_per_second, "seconds_left": left})
 
     def _look(self, journal: Journal | None, step: int) -> dict[str, float]:
         """Validate at the end of an epoch; the figures, or nothing."""
@@ -344,7 +322,7 @@ class Trainer:
         return self.data.plan.steps * -(-_LEAST_STEPS // self.data.plan.steps)
 
     def _due(self, step: int) -> bool:
-        every = self.settings.run.checkpoint_every or self._epochs_apart()
+        every = self.settings.run.checkpoint_every or min(self._epochs_apart(), _MOST_STEPS)
         return step % every == 0 or step == self.steps
 
     def _store(self, run: Run) -> CheckpointStore:
@@ -366,27 +344,3 @@ class Trainer:
             checkpoint = Checkpoint(step, self.model.state_dict(), ema, state, metrics)
             self._store(run).save(checkpoint, self.model, self.identity, score=metrics.get("score"))
         wait_for_all()
-
-    @contextmanager
-    def _signals(self) -> Generator[None]:
-        """SIGTERM and the first Ctrl-C end the run after the current step, with a checkpoint."""
-
-        def ask(number: int, frame: FrameType | None) -> None:
-            if self._stop and number == signal.SIGINT:
-                raise KeyboardInterrupt
-            self._stop = True
-
-        try:
-            before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
-        except ValueError:  # not the main thread: the caller handles signals
-            yield
-            return
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
-def _mean(values: list[float]) -> float | None:
-    return sum(values) / len(values) if values else None

@@ -15,6 +15,7 @@ import yaml
 from support.tiny_dataset import labels_of, make_dataset, quick_settings, specs
 
 from usds.cli.main import app
+from usds.model.run import alone, create_run
 from usds.taxonomy.udt import load_taxonomy
 
 Usds = Callable[..., tuple[int, str]]
@@ -142,6 +143,39 @@ def test_a_run_is_not_overwritten_nor_mixed_with_another(usds: Usds, tmp_path: P
     assert {p: p.read_bytes() for p in before} == before
 
 
+def test_two_trainings_do_not_share_a_folder(usds: Usds, tmp_path: Path) -> None:
+    make_dataset(tmp_path / "dataset", specs(12, 2))
+    with alone(tmp_path / "run"):
+        code, err = usds(*TRAIN)
+        assert (code, "another process trains in run: wait for it, or name another folder" in err) == (
+            2,
+            True,
+        )
+    assert usds(*TRAIN)[0] == 0
+    with alone(tmp_path / "run"):
+        code, err = usds("train", "--resume", "run")
+        assert (code, "another process trains in run" in err) == (2, True)
+
+
+@pytest.mark.parametrize("name", ["settings.yaml", "data.json"])
+@pytest.mark.parametrize("content", ["", "- 1", "{", None])
+def test_a_run_folder_that_is_not_whole(usds: Usds, tmp_path: Path, name: str, content: str | None) -> None:
+    dataset = make_dataset(tmp_path / "dataset", specs(12, 2))
+    taxonomy = load_taxonomy("udt")
+    run = create_run(
+        tmp_path / "run", quick_settings(tmp_path), taxonomy,
+        {"hash": "0", "dataset_id": dataset.info.dataset_id, "annotation_set": taxonomy.set_name, "subjects": {}},
+        exact=True,
+    )  # fmt: skip
+    (run.folder / name).unlink()
+    if content is not None:
+        (run.folder / name).write_text(content, "utf-8")
+    code, err = usds("train", "--resume", "run")
+    assert (code, f"run is no whole run folder: {name} is missing or damaged" in err) in {(1, True)} or (
+        code == 2 and "has no settings.yaml" in err
+    ), err
+
+
 def test_a_damaged_checkpoint_is_named(usds: Usds, tmp_path: Path) -> None:
     make_dataset(tmp_path / "dataset", specs(12, 2))
     assert usds(*TRAIN)[0] == 0
@@ -158,6 +192,7 @@ from pathlib import Path
 import cv2, duckdb, open_clip, pyarrow, torch
 import usds.model.train
 from usds.cli.main import app
+from usds.model.run import alone, create_run
 torch.set_num_threads(1)
 used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
 resource.setrlimit(resource.RLIMIT_AS, (used + 2**30, used + 2**30))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -193,16 +194,46 @@ def test_damaged_and_missing_checkpoints_are_named(
         find_checkpoint(tmp_path)
 
 
+@pytest.mark.parametrize("numbers", [10, 2_500_000])
 def test_a_full_disk_leaves_the_checkpoints_before(
-    store: CheckpointStore, network: UltrasoundCLIP, monkeypatch: pytest.MonkeyPatch
+    store: CheckpointStore, network: UltrasoundCLIP, numbers: int
 ) -> None:
+    """Files may not grow beyond 8 MB: first the weights, then the optimizer's state do not fit."""
     path = save(store, network, 1)
-
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("usds.model.checkpoint.write_json", full)
-    with pytest.raises(ContentError, match="could not be written: No space left"):
-        save(store, network, 2)
+    most = 1_000_000 if numbers == 10 else 8_000_000
+    checkpoint = Checkpoint(2, network.state_dict(), None, {"moments": torch.zeros(numbers)}, {})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    try:
+        with pytest.raises(
+            ContentError, match=r"step-00000002 could not be written .*: make room, then go on"
+        ):
+            store.save(checkpoint, network, identity_of(network))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert store.paths() == [path]
     assert not list(store.folder.glob(".partial-*"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("model.json", b"{"),
+        ("model.json", None),
+        ("similarity.npz", b"PK\x03\x04"),
+        ("state.pt", b"{}"),
+        ("meta.json", b"{"),
+        ("taxonomy.yaml", OTHER_TAXONOMY.encode()),
+        ("ema.safetensors", b"{}"),
+    ],
+)
+def test_any_damaged_file_of_a_checkpoint_is_said_in_words(
+    store: CheckpointStore, network: UltrasoundCLIP, name: str, content: bytes | None
+) -> None:
+    path = save(store, network, 1)
+    if content is None:
+        (path / name).unlink()
+    else:
+        (path / name).write_bytes(content)
+    with pytest.raises(ContentError, match=r"is damaged.*copy|not a saved similarity"):
+        load_model(path)
