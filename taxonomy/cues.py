@@ -23,6 +23,7 @@ _STARTS = frozenset([".", ",", ";", ":", "!"])
 _CLOSES = frozenset([".", ";", ")", "!"])
 _DEEP = frozenset(["behind", "beneath", "deep", "distal", "posterior", "below", "underneath", "beyond"])
 _ARTEFACTS = frozenset(["shadow", "shadows", "shadowing", "enhancement", "reverberation", "transmission"])
+_AGO = 4  # tokens from "drained" to "ago"
 _NEAR_ARTEFACT = 4  # tokens from an artefact to the word for its place: "shadowing is clearly seen behind"
 
 
@@ -272,6 +273,8 @@ class Cues(LookBack):
 
     def on_past(self, index: int, hit: Hit) -> None:
         del index
+        if self.since_label(hit) and "ago" in self.tokens.words[hit.last : hit.last + _AGO]:
+            self.on_after(hit, "history")  # "an abscess drained two weeks ago"
         self.past = hit
 
     def on_past_adverb(self, index: int, hit: Hit) -> None:
