@@ -95,6 +95,8 @@ def _captions(
 def _pictures(
     output: Output, root: Path, names: list[str], *, every: bool, limit: int | None, port: int, browser: bool
 ) -> None:
+    from dataclasses import asdict
+
     from usds.cli.console import progress
     from usds.curation.review_pictures import PictureSession
     from usds.curation.review_queue import files_in_doubt, files_named, most_redacted
@@ -120,8 +122,7 @@ def _pictures(
         session.close()
     with progress("reading raw files again") as bar:
         report = settle(dataset, state, watcher=bar)
-    output.data({"files": len(session), "saved": session.saved, "outcomes": dict(report.outcomes),
-                 "waiting": report.waiting, "problems": list(report.problems)})  # fmt: skip
+    output.data({"files": len(session), "saved": session.saved, **asdict(report)})
     if not found:
         output.show("nothing to review: no file is in doubt (--all shows the files of the dataset)")
     else:
@@ -133,6 +134,8 @@ def _settled(output: Output, report: SettleReport) -> None:
     words = {"ok": "in the dataset", "kept_out": "kept out"}
     for reason, count in sorted(report.outcomes.items()):
         output.show(f"{count:,} done again: {words.get(reason, f'still refused ({reason})')}")
+    if report.refused:
+        output.note(f"note: {report.refused:,} files keep boxes that you removed: text can be read in them")
     for problem in report.problems:
         output.note(f"note: {problem}")
     if report.waiting:

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from usds.curation.commit import mark_near_duplicates
+from usds.curation.deid.pixels import OPENING_REFUSED
 from usds.curation.ingest import INGESTS, IngestOptions, ingest
 from usds.curation.linking import LinkOptions
 from usds.curation.run import NOBODY, ExecutorFactory, Watcher, local_executor
@@ -36,11 +37,14 @@ class SettleReport:
         Files whose raw file is not where it was; their decisions are kept.
     problems : tuple of str
         Why a raw folder could not be read again.
+    refused : int
+        Files that keep a box which a person removed, because text can be read in it.
     """
 
     outcomes: Mapping[str, int] = field(default_factory=dict[str, int])
     waiting: int = 0
     problems: tuple[str, ...] = ()
+    refused: int = 0
 
 
 def settle(
@@ -84,10 +88,10 @@ def settle(
             problems.append(str(error))
     left = undone(dataset, state)
     keys = {file.source_key for file in files if file.file_id not in left}
-    rows = dataset.arrow("sources").to_table(columns=["source_key", "reason"]).to_pylist()
-    outcomes = Counter(row["reason"] for row in rows if row["source_key"] in keys)
-    outcomes.pop("duplicate", None)
-    return SettleReport(dict(outcomes), len(left), tuple(problems))
+    table = dataset.arrow("sources").to_table(columns=["source_key", "reason", "warnings"])
+    rows = [row for row in table.to_pylist() if row["source_key"] in keys and row["reason"] != "duplicate"]
+    refused = sum(OPENING_REFUSED in row["warnings"] for row in rows)
+    return SettleReport(dict(Counter(row["reason"] for row in rows)), len(left), tuple(problems), refused)
 
 
 def ingest_settings(dataset: Dataset) -> IngestSettings:

@@ -1,7 +1,7 @@
 """What a person decided about the pixels of one file. It can only add black, or open what was looked at.
 
 Detection and verification run whatever was decided: a box that a person removed stays black where a reader
-still finds somebody's identifier in it.
+can read text in it.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ class Decision:
     added : tuple of Mark
         Blacked always.
     opened : tuple of Mark
-        Boxes that hold no text: what is found wholly inside one, in its frame, is not blacked.
+        Boxes that hold no text: what is found wholly inside one, in its frame, is not blacked unless text
+        can be read there.
     """
 
     outcome: Literal["accept", "keep_out"] = "accept"

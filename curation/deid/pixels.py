@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, cast
+from typing import Final, Literal, cast
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -48,6 +48,8 @@ CleanReason = Literal[
     "redaction_large",
     "frames_withheld",
 ]
+OPENING_REFUSED: Final = "opening_refused"
+"""Warning: a box that a person removed stays black."""
 _STANDING = 3
 """Samples from which on standing text can be told from moving tissue."""
 
@@ -106,7 +108,7 @@ class CleanFrame:
     hits : tuple of Finding
         What is still legible, in written pixels; none of a frame that is written.
     refused : int
-        Boxes that a person removed and that stay, because an identifier was read in them.
+        Boxes that a person removed and that stay, because text was read in them.
     """
 
     index: int
@@ -227,7 +229,7 @@ class PixelCleaner:
         held = [*survived, *large]
         few_are_fine = bool(written) and "frames_withheld" in decision.accepted
         refused = any(frame.refused for frame in (*written, *held))
-        warnings = (*found.warnings, *(("opening_refused",) if refused else ()))
+        warnings = (*found.warnings, *((OPENING_REFUSED,) if refused else ()))
         total = len(written) + len(held)
         outcome: CleanOutcome = "ok"
         reason: CleanReason = "ok"
@@ -298,20 +300,25 @@ class PixelCleaner:
     def _kept(
         self, rgb: RGB, boxes: list[TextBox], plan: Plan, index: int, matcher: TextMatcher
     ) -> tuple[list[TextBox], int]:
-        """The boxes without those that a person removed; how many of these stay, as they name somebody."""
+        """The boxes without those that a person removed; how many of these stay, as text is read there."""
         opened = [box for box in boxes if plan.decision.opens(index, inside(box, plan.crop))]
         padded = [wider(box, rgb.shape) for box in opened]
         looks = (self.verifier.read(rgb, part, matcher) for part in (opened, padded) if part)
-        named = {finding.box for found in looks for finding in found if finding.harvested}
-        refused = {box for box, wide in zip(opened, padded, strict=True) if named & {box, wide}}
+        legible = {finding.box for found in looks for finding in found}
+        refused = {box for box, wide in zip(opened, padded, strict=True) if legible & {box, wide}}
         return [box for box in boxes if box in refused or box not in opened], len(refused)
 
     def _legible(self, picture: RGB, matcher: TextMatcher, plan: Plan, index: int) -> tuple[Finding, ...]:
-        """What verification reads, without the places of which a person said that they hold no text."""
+        """What verification reads, but for shapes of identifiers where a person said that there is no text.
+
+        An identifier that the run knows, or a word that is plainly legible, is believed before any person.
+        """
         return tuple(
             finding
             for finding in self.verifier.check(picture, matcher)
-            if finding.harvested or not plan.decision.opens(index, native_box(finding.box, plan))
+            if finding.harvested
+            or finding.kind == "text"
+            or not plan.decision.opens(index, native_box(finding.box, plan))
         )
 
     def _seal(

@@ -68,7 +68,14 @@ def test_finish_does_the_file_again(started, dataset):
     urllib.request.urlopen(urllib.request.Request(f"{url}finish", b"{}")).close()
     out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
-    assert json.loads(out) == {"files": 1, "saved": 1, "outcomes": {"ok": 1}, "waiting": 0, "problems": []}
+    assert json.loads(out) == {
+        "files": 1,
+        "saved": 1,
+        "outcomes": {"ok": 1},
+        "waiting": 0,
+        "refused": 0,
+        "problems": [],
+    }
     assert source(dataset)["outcome"] == "ingested"
     assert "a.dcm" not in out + err
 

@@ -84,10 +84,11 @@ def test_a_box_that_reaches_beyond_what_the_person_saw_stays(cleaner: PixelClean
     assert black(frame, TISSUE) == 1.0
 
 
-def test_no_person_opens_an_identifier_that_can_be_read(cleaner: PixelCleaner) -> None:
+@pytest.mark.parametrize("known", ["kowal", "nobody"])
+def test_no_person_opens_a_box_in_which_text_can_be_read(cleaner: PixelCleaner, known: str) -> None:
     rgb = screen(linear_area())
     write(rgb, "Kowal", (303, 283), scale=0.6)
-    result = clean(cleaner, rgb, decision=Decision(opened=(OVER,)), known="kowal")
+    result = clean(cleaner, rgb, decision=Decision(opened=(OVER,)), known=known)
     (frame,) = result.frames
     assert black(frame, TISSUE) == 1.0
     assert "opening_refused" in result.warnings
