@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from usds.curation.deid.area import ComponentKind
 from usds.curation.deid.decision import ACCEPTABLE, AS_FOUND, Decision, Mark, Part
-from usds.curation.picture_corrections import Decided, append_decision, read_decisions
+from usds.curation.picture_corrections import APPLIED, Decided, append_decision, read_decisions
 from usds.curation.review_folder import VIEWED, Pictures, ReviewFolder
 from usds.curation.review_queue import Candidate
 from usds.curation.review_server import Malformed
@@ -149,6 +149,7 @@ class PictureSession:
             "opened": [_place(mark) for mark in decision.opened],
             "outcome": decision.outcome if decided.number else None,
             "number": decided.number,
+            "applied": self._is_applied(one, decided),
         }
 
     def picture(self, name: str) -> bytes:
@@ -221,6 +222,11 @@ class PictureSession:
         newest = max((decided.number for decided in self._decided.values()), default=0)
         self._decided.update(read_decisions(self.dataset, after=newest))
         return self._decided.get(one.file.file_id, Decided(AS_FOUND, 0))
+
+    def _is_applied(self, one: Candidate, decided: Decided) -> bool:
+        """Whether what is shown was made with the present decision."""
+        applied: dict[str, str] = self.state.read(APPLIED) or {}
+        return decided.number > 0 and applied.get(one.file.file_id) == decided.decision.digest
 
     def _file(self, key: str) -> Candidate:
         if key not in self._files:

@@ -221,6 +221,26 @@ def test_a_removed_box_is_open_and_a_later_decision_closes_it_again(house: House
     assert house.black(SMALL) == 1.0
 
 
+def test_a_box_that_stays_although_it_was_removed_says_why(
+    house: House, serve: Any, page: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.put("a.dcm", 1)
+    house.ingest()
+    monkeypatch.setattr(TextDetector, "recognise", lambda _, __, boxes: [("LIVER", 0.99)] * len(boxes))
+    frame = house.rows("frames")[0]["frame_id"]
+    session = house.named(frame)
+    shown = session.file(house.key)
+    session.save(house.key, posted(shown, opened=[shown_box(shown)]))
+    assert session.file(house.key)["applied"] is False
+    assert house.settle() == SettleReport({"ok": 1}, refused=1)
+    assert house.black(SMALL) == 1.0
+    session = house.named(frame)
+    assert session.file(house.key)["applied"] is True
+    page.goto(serve(session).address)
+    page.wait_for_selector("#panel li:has-text('text can be read here: stays black')")
+    assert page.locator("#panel li button").count() == 0
+
+
 def test_a_clip_takes_boxes_for_one_frame_or_for_all(house: House) -> None:
     house.put("c.dcm", 1, frames=3)
     house.ingest(settings=EVERY_FRAME)
