@@ -6,7 +6,7 @@ from usds.taxonomy import direction
 from usds.taxonomy.coordination import Coordination
 from usds.taxonomy.lexicon import Hit
 from usds.taxonomy.mentions import Mention
-from usds.taxonomy.scopes import REACH, SHORT, SITES
+from usds.taxonomy.scopes import LABELS, REACH, SHORT, SITES
 
 __all__ = ["ENDS", "LookBack"]
 
@@ -14,6 +14,9 @@ ENDS = frozenset([".", ",", ";", ")", "!"])
 _ANSWERS = frozenset(["no", "none", "nil", "n"])
 _ASKS = frozenset([":", "|", "=", "?"])
 _ANSWER_ENDS = frozenset([".", ",", ";", "|", "(", ")", "!", "in", "on"])
+_AUXILIARIES = frozenset(
+    ["cannot", "can", "could", "is", "was", "be", "been", "has", "have", "not", "t", "it", "may", "also"]
+)
 _INDEFINITE = frozenset(["a", "an"])
 _EXCLUSION = frozenset(["excluded", "ruled", "exclude", "rule"])
 _ASIDES = frozenset(
@@ -53,6 +56,8 @@ class LookBack(Coordination):
             return  # "the origin of the mass is uncertain": not the mass
         if self.heading is not None and start >= len(self.mentions):
             start = self.heading  # "cyst, mass or collection: none"
+        if start >= len(self.mentions) == self.clause and self._contrasted(hit):
+            self._turn(hit, assertion)
         stop = (
             self.preposition
             if self.preposition is not None and self.preposition > start
@@ -84,6 +89,24 @@ class LookBack(Coordination):
             else:
                 meant = True
             if meant and (mention.assertion != "other" or assertion not in ("negated", "uncertain")):
+                mention.assertion = assertion
+                mention.cue = (hit.first, hit.last)
+
+    def _contrasted(self, hit: Hit) -> bool:
+        """ "Unlikely but cannot be excluded": no subject of its own stands between the contrast and the cue."""
+        if not self.mentions or self.mentions[-1].sentence != self.sentence:
+            return False
+        words = self.tokens.words[max(self.mentions[-1].last, hit.first - SHORT) : hit.first]
+        at = words.index("but") if "but" in words else len(words)
+        return at < len(words) and all(w in _AUXILIARIES or w.endswith("ly") for w in words[at + 1 :])
+
+    def _turn(self, hit: Hit, assertion: str) -> None:
+        """Judge once more what was said in front of the contrast."""
+        last = self.mentions[-1]
+        for mention in self.mentions[-LABELS:]:
+            role = mention.item.role if mention.item is not None else "finding"
+            judged = mention.assertion in ("uncertain", "negated")
+            if mention.first == last.first and role not in SITES and judged:
                 mention.assertion = assertion
                 mention.cue = (hit.first, hit.last)
 
