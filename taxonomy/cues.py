@@ -5,7 +5,7 @@ from __future__ import annotations
 from usds.taxonomy import direction
 from usds.taxonomy.lexicon import Hit
 from usds.taxonomy.lookback import ENDS, LookBack
-from usds.taxonomy.scopes import SHORT
+from usds.taxonomy.scopes import LABELS, SHORT
 
 __all__ = ["Cues"]
 
@@ -63,10 +63,11 @@ class Cues(LookBack):
             return None
         if self.mentions[-1].last < hit.first - 1:  # "cystic, not solid mass"
             return None
-        last = self.mentions[-1].item
-        if self.tokens.words[hit.last - 1] in _ARTICLES or last is None or last.role == "finding":
+        first = self.mentions[-1].first
+        roles = {m.item.role for m in self.mentions[-LABELS:] if m.first == first and m.item is not None}
+        if self.tokens.words[hit.last - 1] in _ARTICLES or "finding" in roles:
             return None
-        return following if any(item.role == last.role for item, _ in following.labels) else None
+        return following if any(item.role in roles for item, _ in following.labels) else None
 
     def on_confirmation(self, index: int, hit: Hit) -> None:
         """ "Cyst? Yes."."""

@@ -93,7 +93,7 @@ class LookBack(Coordination):
                 mention.cue = (hit.first, hit.last)
 
     def _contrasted(self, hit: Hit) -> bool:
-        """ "Unlikely but cannot be excluded": no subject of its own stands between the contrast and the cue."""
+        """ "Unlikely but cannot be excluded": behind the contrast stands no subject of its own."""
         if not self.mentions or self.mentions[-1].sentence != self.sentence:
             return False
         words = self.tokens.words[max(self.mentions[-1].last, hit.first - SHORT) : hit.first]

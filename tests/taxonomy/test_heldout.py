@@ -11,7 +11,7 @@ from usds.taxonomy.evaluate import evaluate, read_gold
 DATA = Path(__file__).parents[1] / "data"
 SETS = [
     f"captions_heldout_{name}.jsonl"
-    for name in ("a", "b", "c", "d", "negation", "assertion", "hard", "reports", "independent")
+    for name in ("a", "b", "c", "d", "negation", "assertion", "hard", "reports", "independent", "registers")
 ]
 RECORDS = {name: read_gold(DATA / name) for name in SETS}
 
