@@ -60,9 +60,10 @@ class Sweep(Cues):
                 self._head(hit)
             if mark.judges:
                 self._normal(index, hit)
-        if " -" in self.text or " N" in self.text:
+        text = self.text
+        if " -" in text or " N," in text or " N." in text or " N;" in text or text.endswith(" N"):
             self._signs()
-        if "[" in self.text or "\u2610" in self.text:
+        if "[" in text or "\u2610" in text:
             self._boxes()
         return self.mentions
 
