@@ -60,6 +60,7 @@ def evaluate(
     from usds.model.evaluate.run import evaluate as measure
     from usds.model.run import find_run
     from usds.schemas.dataset import Dataset
+    from usds.schemas.files import make_folder
 
     output = Output(json)
     opened = Dataset.open(dataset)
@@ -77,6 +78,7 @@ def evaluate(
             "fine_tune": tuple(fine_tune) if fine_tune else None,
         },
     )
+    target = make_folder(out or found.folder / "evaluation")
     with progress("encoding frames") as bar:
         result = measure(
             found,
@@ -85,7 +87,7 @@ def evaluate(
             note=output.note,
             progress=lambda done, total: bar.update(done=done, total=total),
         )
-    page = write_pictures(result, out or found.folder / "evaluation", examples=settings.examples)
+    page = write_pictures(result, target, examples=settings.examples)
     output.data({**result.report, "page": str(page)})
     _show(output, result)
     output.show(f"report: {page}")

@@ -82,10 +82,11 @@ def embeddings(
 
     from usds.model.search import embed_dataset
     from usds.schemas.dataset import Dataset
-    from usds.schemas.files import atomic_path
+    from usds.schemas.files import atomic_path, make_folder
 
     output = Output(json)
     _refuse_existing(out)
+    make_folder(out.parent)
     opened = Dataset.open(dataset)
     found, model = _model(output, run)
     with progress("encoding frames") as bar:
@@ -96,7 +97,6 @@ def embeddings(
             torch.device("cpu"),
             progress=lambda done, total: bar.update(done=done, total=total),
         )
-    out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(out) as partial:
         shutil.copyfile(path, partial)
     output.data({"file": str(out)})

@@ -204,9 +204,15 @@ def _refuse_changes(given: Mapping[str, Any], values: list[str] | None, config: 
 
 
 def _ensure_split(dataset: Dataset, name: str, note: Any) -> None:
-    """Make the split where it is missing; with several ranks the first one does."""
+    """Make the split `default` where it is missing; with several ranks the first one does."""
     from usds.model.runtime import wait_for_all
 
+    if name != "default" and name not in dataset.split_names():
+        there = ", ".join(dataset.split_names()) or "none"
+        raise UsageError(
+            f"{dataset.root} has no split {name!r} (there are: {there}): name one with --split, or make it "
+            f"with `usds split --name {name}`"
+        )
     if _first() and name not in dataset.split_names():
         from usds.curation.split import SplitSettings, split_dataset, split_key
 

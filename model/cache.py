@@ -29,6 +29,9 @@ from usds.schemas.files import atomic_path, canonical_json
 
 __all__ = ["FrameCache", "cache_folder", "decode_rgb", "open_cache"]
 
+# OpenCV prints what it thinks of a damaged picture to stderr by itself; None says it to the caller.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
 Image = npt.NDArray[np.uint8]
 Progress = Callable[[int, int], None]
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -16,7 +17,7 @@ from usds.model.network import UltrasoundCLIP
 from usds.model.tower_files import copy_bert, open_clip_config
 from usds.model.towers import Towers
 from usds.schemas.errors import ContentError, UsageError
-from usds.schemas.files import atomic_path, write_json
+from usds.schemas.files import atomic_path, make_folder, write_json
 from usds.schemas.offline import silence
 
 __all__ = ["export_onnx", "export_open_clip"]
@@ -41,17 +42,20 @@ def export_open_clip(model: UltrasoundCLIP, folder: Path) -> Path:
     UsageError
         The folder exists and is not empty.
     """
-    if folder.exists() and any(folder.iterdir()):
+    if folder.is_dir() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty; nothing is overwritten: give another folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     config = open_clip_config(model.towers)
     bert = copy_bert(model.towers, folder)
     if bert is not None:
         place = str(bert.resolve())
         config["model_cfg"]["text_cfg"] |= {"hf_model_name": place, "hf_tokenizer_name": place}
     state = {k: v.detach().cpu().contiguous() for k, v in model.towers.clip.state_dict().items()}
-    with atomic_path(folder / "open_clip_model.safetensors") as partial:
-        save_file(state, str(partial))
+    try:
+        with atomic_path(folder / "open_clip_model.safetensors") as partial:
+            save_file(state, str(partial))
+    except SafetensorError as error:  # safetensors wraps a full disk
+        raise ContentError(f"{folder} could not be written ({error}): make room, then export again") from None
     write_json(folder / "open_clip_config.json", config)
     return folder
 
@@ -95,9 +99,9 @@ def export_onnx(model: UltrasoundCLIP, folder: Path) -> dict[str, float]:
     missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(f"ONNX export needs {' and '.join(missing)}: pip install 'usds[onnx]'")
-    if folder.exists() and any(folder.iterdir()):
+    if folder.is_dir() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty; nothing is overwritten: give another folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     towers = model.towers
     was_training = model.training
     model.eval()

@@ -15,6 +15,7 @@ from usds.model.checkpoint import Checkpoint, CheckpointStore, identity_of
 from usds.model.network import UltrasoundCLIP
 from usds.model.run import Run, create_run
 from usds.model.settings import TrainSettings, build_settings, merge, settings_hash
+from usds.model.tower_files import CONFIG, TEXT_TOWER
 from usds.model.weights import ImportReport, clip_state, find_weights, import_weights, read_state
 from usds.schemas.errors import UsageError
 from usds.schemas.files import file_sha256, write_json
@@ -52,7 +53,7 @@ def settings_for(path: Path, state: State, overrides: Mapping[str, Any]) -> Trai
         known["model"]["loss"] = {"kind": "clip"}
     chosen = merge(known, overrides)
     if "name" not in chosen["model"].get("towers", {}):
-        towers = {**chosen["model"].get("towers", {}), "name": _architecture(path, state)}
+        towers = {**_towers(path, state), **chosen["model"].get("towers", {})}
         chosen = merge(chosen, {"model": {"towers": towers}})
     return build_settings(chosen)
 
@@ -63,6 +64,15 @@ def _graph(state: State) -> dict[str, Any]:
         return {"kind": "none"}
     layers = {key.split(".")[2] for key in state if key.startswith("graph_encoder.convs.")}
     return {"kind": "bipartite", "width": labels.shape[1], "layers": max(1, len(layers))}
+
+
+def _towers(path: Path, state: State) -> dict[str, Any]:
+    """Architecture of a file: a checkpoint of usds keeps its own, with a BERT's files."""
+    folder = find_weights(path).parent
+    if not (folder / CONFIG).is_file():
+        return {"name": _architecture(path, state)}
+    bert = folder / TEXT_TOWER
+    return {"name": str(folder / CONFIG), **({"text_tower": str(bert)} if bert.is_dir() else {})}
 
 
 def _architecture(path: Path, state: State) -> str:

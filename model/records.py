@@ -221,7 +221,8 @@ def load_records(
         wanted = pc.is_in(table.column("mode"), value_set=pa.array(list(modes), pa.string()))
         other_mode = len(table) - int(pc.sum(wanted).as_py() or 0)
         kept = wanted
-    spoken = pc.is_valid(table.column("text"))
+    # A caption of nothing but white space says nothing; null where there is no caption.
+    spoken = pc.fill_null(pc.not_equal(pc.utf8_trim_whitespace(table.column("text")), ""), False)
     silent = int(pc.sum(pc.and_(kept, pc.invert(spoken))).as_py() or 0) if captioned else 0
     if captioned:
         kept = pc.and_(kept, spoken)
@@ -295,6 +296,11 @@ def require_side(records: Records, side: str, split: str) -> Records:
         return chosen
     there = sorted(set(records.sides))
     found = ", ".join(f"{name} {records.sides.count(name)}" for name in there) or records.counts.sentence()
+    if not there and records.counts.other_mode:
+        raise ContentError(
+            f"no frame is of the image modes that data.modes names ({found}): leave the setting out, or see "
+            "the modes that there are with `usds stats`"
+        )
     raise ContentError(
         f"side '{side}' of split '{split}' has no captioned frame (there is: {found}). "
         "Make another split with `usds split` and name it with data.split, or ingest captions beside the "

@@ -115,6 +115,10 @@ def plan_batches(subjects: Ints, batch_size: int, seed: int, world: int = 1) -> 
             f"the training side has {n} subject{'' if n == 1 else 's'}: contrastive training needs at least "
             "two. Ingest more subjects, name them with --subjects, or make another split (data.split)"
         )
+    if batch_size < 2:
+        raise ContentError(
+            f"data.batch_size is {batch_size}: a step contrasts at least two records, so set it to 2 or more"
+        )
     size = min(batch_size, n) // world * world
     if size < 2 * world:
         raise ContentError(

@@ -129,9 +129,14 @@ def resume(dataset: Dataset, run: Run, *, hooks: Hooks | None = None) -> TrainRe
     ContentError
         Data, taxonomy, architecture or settings are not those of the run.
     UsageError
-        The run has no checkpoint.
+        The run has no checkpoint, or was imported.
     """
     settings = run.settings()
+    if run.imported:
+        raise UsageError(
+            f"{run.folder} holds imported weights and no training to go on with: start one from them with "
+            f"usds train --init {run.folder}"
+        )
     label_set: str | None = run.data()["annotation_set"]
     if label_set not in dataset.annotations.names():
         raise ContentError(

@@ -10,10 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from usds.schemas.errors import UsageError
+
 __all__ = [
     "atomic_path",
     "canonical_json",
     "file_sha256",
+    "make_folder",
     "partial_path",
     "publish",
     "read_json",
@@ -52,6 +55,22 @@ def atomic_path(path: Path, *, mode: int = 0o644) -> Generator[Path]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def make_folder(folder: Path) -> Path:
+    """Make a folder to write to, before the work whose result goes there is done.
+
+    Raises
+    ------
+    UsageError
+        Its path is a file, or it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else type(error).__name__
+        raise UsageError(f"{folder} cannot be written ({reason}): name another place with --out") from error
+    return folder
 
 
 def _sync_folder(folder: Path) -> None:

@@ -13,7 +13,7 @@ from usds.model.network import UltrasoundCLIP
 from usds.model.records import Records, load_records, require_side
 from usds.model.run import Run
 from usds.schemas.dataset import Dataset
-from usds.schemas.errors import ContentError
+from usds.schemas.errors import ContentError, UsageError
 
 __all__ = ["Sides", "choose_sides", "strangers", "trained_on"]
 
@@ -43,11 +43,19 @@ def choose_sides(
 
     Raises
     ------
+    UsageError
+        There is no such split.
     ContentError
         The tested side is empty, or no labels of the run's taxonomy are there.
     """
     trained = run.settings().data
     split = settings.split or trained.split
+    if split not in dataset.split_names():
+        there = ", ".join(dataset.split_names()) or "none"
+        raise UsageError(
+            f"{dataset.root} has no split {split!r} (there are: {there}): name one with --split, or make it "
+            f"with `usds split --name {split}`"
+        )
     label_set = settings.labels or _set_name(dataset, model, run)
     records = load_records(dataset, model.taxonomy, split, modes=trained.modes, set_name=label_set)
     lost = [frame for frame in records.frame_ids if frame in cache.unreadable]

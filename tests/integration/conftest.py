@@ -96,7 +96,7 @@ def usds(tmp_path: Path, command_line: Callable[..., list[str]]) -> Runner:
     def run(*arguments: object, expect: int | None = 0) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             command_line(*arguments), capture_output=True, text=True, cwd=tmp_path, env=dict(os.environ),
-            timeout=200, check=False,
+            timeout=900, check=False,
         )  # fmt: skip
         if expect is not None:
             assert done.returncode == expect, (done.returncode, done.stdout, done.stderr)

@@ -1,4 +1,7 @@
-"""One rank of the two-process test: loss and gradients of a fixed batch, saved by rank 0."""
+"""One rank of the two-process test: loss and gradients of a fixed batch, saved by rank 0.
+
+The test calls :func:`results` itself for the run without ranks.
+"""
 
 from __future__ import annotations
 
@@ -65,12 +68,9 @@ def rows_of(rank: int, world: int, model: UltrasoundCLIP, precision: torch.dtype
     )
 
 
-def main() -> None:
-    rank, world, store, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
-    torch.set_num_threads(1)
-    if world > 1:
-        dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
-    results: dict[str, Any] = {"objectives": str(list(OBJECTIVES))}
+def results(rank: int, world: int, folder: Path) -> dict[str, Any]:
+    """Loss and gradients of every objective in both precisions."""
+    found: dict[str, Any] = {}
     for (name, precision), objective in product(PRECISIONS.items(), OBJECTIVES):
         model = network(objective, folder, rank, precision)
         batch = rows_of(rank, world, model, precision)
@@ -84,15 +84,22 @@ def main() -> None:
         value = total.detach().clone()
         if world > 1:
             dist.all_reduce(value)
-        results[f"{name}/{objective}/loss"] = value / world
+        found[f"{name}/{objective}/loss"] = value / world
         for part, parameter in model.named_parameters():
             assert parameter.grad is not None, part
-            results[f"{name}/{objective}/{part}"] = parameter.grad.clone()
+            found[f"{name}/{objective}/{part}"] = parameter.grad.clone()
+    return found
+
+
+def main() -> None:
+    rank, world, store, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
+    found = results(rank, world, folder)
     if rank == 0:
-        torch.save(results, folder / f"world-{world}.pt")
-    if world > 1:
-        dist.barrier()
-        dist.destroy_process_group()
+        torch.save(found, folder / "ranks.pt")
+    dist.barrier()
+    dist.destroy_process_group()
 
 
 if __name__ == "__main__":
