@@ -429,6 +429,24 @@ def test_of_two_reviews_the_second_is_told_and_a_writer_is_named(house: House) -
     assert (decided.decision.outcome, decided.number) == ("accept", 2)
 
 
+def test_a_file_of_which_no_picture_is_kept_can_only_be_kept_out(house: House, serve: Any, page: Any) -> None:
+    house.found = [WIDE]
+    house.put("a.dcm", 1)
+    house.ingest()
+    (house.state.folder / "review" / house.key / "pictures.json").unlink()
+    session = house.session()
+    with pytest.raises(
+        UsageError, match="no picture of this file is kept: run `usds ingest RAW --retry-review`"
+    ):
+        session.save(house.key, posted(session.file(house.key)))
+    page.goto(serve(session).address)
+    page.wait_for_selector("#stage:has-text('--retry-review')")
+    assert page.is_disabled("#accept")
+    page.keyboard.press("x")
+    page.wait_for_selector("nav li[data-saved=keep_out]")
+    assert house.settle().outcomes == {"kept_out": 1}
+
+
 def test_damaged_decisions_stop_the_ingest_for_boxes_may_stand_in_them(house: House) -> None:
     house.put("a.dcm", 1)
     house.ingest()
