@@ -5,8 +5,9 @@
 * target: packing + batched similarity against loops over pairs, dimensions and labels;
 * graph: packing + closed-form encoder against one PyG graph a record (needs torch_geometric) or, without it,
   one networkx graph a record;
-* step (``--step``): what semantic target, graph and fusion add to a plain CLIP step. The towers run in chunks
-  of 32 as with the gradient cache, loss and label path on the whole batch.
+* step (``--step``): what semantic target, graph and fusion, and apart from them the label prompts, add to a
+  plain CLIP step. The towers run in chunks of 32 as with the gradient cache, loss and label path on the whole
+  batch.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ import torch
 from torch import Tensor, nn
 
 from usds.model.graph_encoder import BipartiteEncoder, label_sides
+from usds.model.label_prompts import LabelPrompts
 from usds.model.labels import LabelTensors
 from usds.model.losses import ContrastiveLoss
-from usds.model.network import Batch, UltrasoundCLIP
+from usds.model.network import Batch, Embeddings, UltrasoundCLIP
 from usds.model.settings import LossSettings, build_settings
 from usds.model.targets import batch_target
 from usds.taxonomy.graph import diagnosis_dimensions, pack_labels
@@ -283,6 +285,9 @@ def step_figures(taxonomy: Taxonomy, batch: int, rounds: int, towers: str) -> di
 
         added = seconds(whole, 20) - clip_seconds
         figures[name] = {"added_ms": added * 1e3, "share_of_plain_step": added / plain_seconds}
+    prompts, encoded = LabelPrompts(model, images.device), Embeddings(image, text, scale)
+    asked = seconds(lambda: prompts.loss(encoded, labels, 0).backward(), rounds)
+    figures["label_prompts"] = {"added_ms": asked * 1e3, "share_of_plain_step": asked / plain_seconds}
     figures["packing_512_ms"] = packing_ms(taxonomy, 512)
     return figures
 

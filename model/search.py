@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from usds.model.augment import centre
 from usds.model.cache import decode_rgb, open_cache
 from usds.model.checkpoint import find_checkpoint, load_model
 from usds.model.network import UltrasoundCLIP
-from usds.model.records import load_records
+from usds.model.records import Records, load_records
 from usds.model.run import Run
 from usds.model.stream import encode_frames, encode_texts
 from usds.model.validate import prompt_vectors
@@ -182,13 +182,7 @@ def embed_dataset(
     Path
         The file.
     """
-    images = {task: m.files["images"].sha256 for task, m in dataset.manifests().items()}
-    captions = {task: m.files["captions"].sha256 for task, m in dataset.manifests().items()}
-    checkpoint = find_checkpoint(run.folder).name
-    code = hashlib.sha256(
-        canonical_json([checkpoint, images, captions, dataset.annotations.current()])
-    ).hexdigest()[:12]
-    path = run.folder / "embeddings" / f"{dataset.info.dataset_id}-{code}.parquet"
+    path = _vectors_path(run, dataset)
     if path.is_file():
         return path
     settings = run.settings()
@@ -200,22 +194,31 @@ def embed_dataset(
     if not len(records):
         raise ContentError(f"{dataset.root} has no readable frame to search")
     vectors = encode_frames(model.encode_image, records, cache, spec, device, progress=progress)
-    facts: dict[str, Any] = {
+    facts = {
         "run": run.folder.name,
-        "checkpoint": checkpoint,
+        "checkpoint": find_checkpoint(run.folder).name,
         "dataset": dataset.info.dataset_id,
     }
-    table = pa.table(
-        {
-            "frame_id": list(records.frame_ids),
-            "subject_id": list(records.subject_ids),
-            "caption": list(records.texts),
-            "vector": pa.FixedSizeListArray.from_arrays(
-                pa.array(vectors.ravel(), pa.float32()), vectors.shape[1]
-            ),
-        }
-    ).replace_schema_metadata(facts)
     path.parent.mkdir(exist_ok=True)
     with atomic_path(path) as partial:
-        pq.write_table(table, partial, compression="zstd")
+        pq.write_table(_vectors_table(records, vectors, facts), partial, compression="zstd")
     return path
+
+
+def _vectors_path(run: Run, dataset: Dataset) -> Path:
+    images = {task: m.files["images"].sha256 for task, m in dataset.manifests().items()}
+    captions = {task: m.files["captions"].sha256 for task, m in dataset.manifests().items()}
+    content = [find_checkpoint(run.folder).name, images, captions, dataset.annotations.current()]
+    code = hashlib.sha256(canonical_json(content)).hexdigest()[:12]
+    return run.folder / "embeddings" / f"{dataset.info.dataset_id}-{code}.parquet"
+
+
+def _vectors_table(records: Records, vectors: Floats, facts: Mapping[str, str]) -> pa.Table:
+    flat = pa.array(vectors.ravel(), pa.float32())
+    columns: dict[str, Any] = {
+        "frame_id": list(records.frame_ids),
+        "subject_id": list(records.subject_ids),
+        "caption": list(records.texts),
+        "vector": pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]),
+    }
+    return pa.table(columns).replace_schema_metadata(dict(facts))

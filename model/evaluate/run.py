@@ -43,15 +43,17 @@ _DEFINITIONS: Final = {
 }
 
 
-def _definitions(prompt_weight: float) -> dict[str, str | None]:
+def _definitions(prompt_weight: float, doubt: str | None) -> dict[str, str | None]:
     """What the figures mean, and what the training had seen of the questions asked here."""
-    if not prompt_weight:
-        return _DEFINITIONS
-    seen = (
-        f"The loss held label prompts with weight {prompt_weight:g}: the attribute scores rest on the labels "
-        "of the training side, and are zero-shot only in that no test record was seen."
-    )
-    return {**_DEFINITIONS, "label prompts": seen}
+    found: dict[str, str | None] = {**_DEFINITIONS}
+    if prompt_weight:
+        found["label prompts"] = (
+            f"The loss held label prompts with weight {prompt_weight:g}: the attribute scores rest on the "
+            "labels of the training side, and are zero-shot only in that no test record was seen."
+        )
+    if doubt:
+        found["training data"] = doubt
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,19 +98,13 @@ def evaluate(
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = load_model(run.folder, average=settings.average, device=device)
-    unknown = sorted(set(settings.fine_tune) - set(model.taxonomy.dimension_names))
-    if unknown:
-        raise UsageError(
-            f"no dimension {unknown[0]!r} to fine-tune on: {', '.join(model.taxonomy.dimension_names)}"
-        )
+    _check_dimensions(model, settings)
     trained = run.settings()
     spec = model.image_transform(False)
-    size = trained.data.image_size or spec.size
-    cache = open_cache(dataset, size, trained.data.cache, progress)
+    cache = open_cache(dataset, trained.data.image_size or spec.size, trained.data.cache, progress)
     sides = choose_sides(run, dataset, model, settings, cache=cache, note=note)
-    leakage = check_leakage(
-        trained_on(run, dataset, model, sides), sides.test, settings.split or trained.data.split
-    )
+    split = settings.split or trained.data.split
+    leakage = check_leakage(trained_on(run, dataset, model, sides), sides.test, split)
     doubt = strangers(run, dataset)
     if doubt:
         note(doubt)
@@ -117,25 +113,39 @@ def evaluate(
     found = _attributes(model, sides, image, device, settings)
     transfer = Transfer(model, sides, cache, device, settings)
     report: dict[str, Any] = {
-        "run": run.folder.name,
-        "checkpoint": find_checkpoint(run.folder).name,
-        "dataset_id": dataset.info.dataset_id,
-        "split": settings.split or trained.data.split,
-        "side": settings.side,
-        "n": len(sides.test),
-        "cases": sides.test.n_subjects,
+        **_what(run, dataset, sides, settings),
+        "split": split,
         "leakage": leakage,
         "retrieval": _retrieval(model, sides.test, image, text, device=device, settings=settings),
         "attributes": {r.dimension: r.to_json() for r in found},
         "attribute_summary": summarise(found),
         "probes": transfer.probes(image, progress) if settings.probe else {},
         "fine_tune": transfer.fine_tunes(),
-        "label_set": sides.label_set,
-        "definitions": _definitions(trained.model.loss.prompt_weight)
-        | ({"training data": doubt} if doubt else {}),
+        "definitions": _definitions(trained.model.loss.prompt_weight, doubt),
+        "verdict": verdict(found, sides.test.n_subjects, run),
     }
-    report["verdict"] = verdict(found, sides.test.n_subjects, run)
     return Evaluation(report, found, image, text, sides.test, cache)
+
+
+def _check_dimensions(model: UltrasoundCLIP, settings: EvaluateSettings) -> None:
+    unknown = sorted(set(settings.fine_tune) - set(model.taxonomy.dimension_names))
+    if unknown:
+        raise UsageError(
+            f"no dimension {unknown[0]!r} to fine-tune on: {', '.join(model.taxonomy.dimension_names)}"
+        )
+
+
+def _what(run: Run, dataset: Dataset, sides: Sides, settings: EvaluateSettings) -> dict[str, Any]:
+    """Which weights were judged on which records."""
+    return {
+        "run": run.folder.name,
+        "checkpoint": find_checkpoint(run.folder).name,
+        "dataset_id": dataset.info.dataset_id,
+        "side": settings.side,
+        "n": len(sides.test),
+        "cases": sides.test.n_subjects,
+        "label_set": sides.label_set,
+    }
 
 
 def _retrieval(
