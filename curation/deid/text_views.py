@@ -9,6 +9,7 @@ from typing import cast
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter1d
 
 from usds.curation.deid.text_boxes import TextBox
 
@@ -17,10 +18,15 @@ _FLOW_WINDOW = 9
 _SATURATED, _FLOW_SHARE = 70, 0.003
 _REACH = 48
 """Pixels around flow colours in which their views are searched."""
-_ALIKE = 2
-"""Grey levels by which neighbours in one letter may differ."""
-_EVEN_TRUST = 0.7
-_DARK, _EVEN, _EVEN_SHARE = 8, 100, 0.4
+_CELL = (4, 8)
+"""Rows and columns of a cell in which greys are counted."""
+_CELLS = (3, 7)
+"""Cells in a window: a good part of a line of text, hardly more than its height."""
+_GREYS = (10, 245)
+"""Greys in which letters are looked for: not the black around a scan, nor what is driven to white."""
+_STEADY = 4.0
+"""Pixels by which a count may vary where next to nothing is expected."""
+_GAIN, _SOFT, _GREY_TRUST = 20.0, 0.7, 0.7
 _RIM, _NEAR, _MOST = 4, 32, 0.6
 """Pixels around a known box that belong to it; pixels of surroundings that letters are seen in; share of a
 picture from which on it is searched as a whole rather than in parts."""
@@ -89,13 +95,7 @@ def plain_views(rgb: RGB, flow: NDArray[np.bool_] | None) -> list[View]:
 
 def still_views(rgb: RGB, flow: NDArray[np.bool_] | None) -> list[View]:
     """Renditions for stills and the standing picture of a clip; the first shows faint letters."""
-    found: list[View] = []
-    grey = _grey(rgb)
-    if (grey > _DARK).any():
-        even = _even(grey)
-        # An enlarged or smoothed picture is even all over: there the view tells nothing.
-        if (even[grey > _DARK] >= _EVEN).mean() <= _EVEN_SHARE:
-            found.append(View("even", _three(even), 0.5, trust=_EVEN_TRUST))
+    found = [View("grey", _three(_one_grey(_grey(rgb))), 0.5, trust=_GREY_TRUST)]
     around = _around(flow)
     if around is not None:
         found.append(_part("blue", rgb[around][..., 2], 0.5, around))
@@ -152,16 +152,27 @@ def _three(plane: NDArray[np.uint8]) -> RGB:
     return np.repeat(plane[..., None], 3, axis=2)
 
 
-def _even(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Pixels whose neighbours have nearly the same grey: letters are drawn in one, speckle never is.
+def _one_grey(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Pixels whose grey is more frequent around them than the greys beside it: letters are drawn in one.
 
-    Shows faint letters that are hardly brighter than the speckle around them.
+    Shows faint letters that are hardly brighter than the speckle around them. Each pixel becomes the excess
+    of its grey (and the two next to it) in a window, in standard deviations of what four greys further off
+    lead to expect; counted in cells, so that a picture costs a fraction of one pass of the network.
     """
-    alike = np.zeros(grey.shape, np.uint8)
-    for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
-        near = np.abs(grey.astype(np.int16) - np.roll(grey, (-dy, -dx), (0, 1))) <= _ALIKE
-        alike += near.astype(np.uint8) + np.roll(near, (dy, dx), (0, 1)).astype(np.uint8)
-    return np.clip(alike * np.int16(40) - 60, 0, 255).astype(np.uint8)
+    (high, wide), (rows, columns) = _CELL, grey.shape
+    across = -(-columns // wide)
+    cell = (np.arange(rows) // high)[:, None] * across + (np.arange(columns) // wide)[None]
+    place = cell * 256 + grey
+    shape = (-(-rows // high), across, 256)
+    counts = np.bincount(place.ravel(), minlength=int(np.prod(shape))).reshape(shape).astype(np.float32)
+    for axis, cells in enumerate(_CELLS):
+        counts = uniform_filter1d(counts, cells, axis=axis, mode="constant") * cells
+    near = counts + np.roll(counts, 1, 2) + np.roll(counts, -1, 2)
+    expected = sum(np.roll(near, step, 2) for step in (-5, -4, 4, 5)) / 4
+    excess = (near - expected) / np.sqrt(expected + _STEADY)
+    excess[..., : _GREYS[0]] = excess[..., _GREYS[1] + 1 :] = 0
+    shown = cv2.GaussianBlur(np.maximum(excess.ravel()[place], 0), (0, 0), _SOFT)
+    return np.clip(shown * _GAIN, 0, 255).astype(np.uint8)
 
 
 def _tophat(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
