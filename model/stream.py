@@ -24,6 +24,7 @@ from usds.model.records import Records, take_labels
 from usds.model.sampler import BatchPlan, record_rng
 from usds.model.settings import AugmentSettings
 from usds.model.towers import ImageSpec, Towers
+from usds.schemas.errors import ContentError
 
 __all__ = ["HostBatch", "TextTable", "TrainStream", "eval_batches", "tokenise", "train_loader"]
 
@@ -227,14 +228,20 @@ def encode_frames(
     batch: int = 64,
     progress: Callable[[int, int], None] | None = None,
 ) -> npt.NDArray[np.float32]:
-    """Image vectors (N, E) of all records."""
+    """Image vectors (N, E) of all records.
+
+    Raises
+    ------
+    ContentError
+        A vector is not finite.
+    """
     parts: list[npt.NDArray[Any]] = []
     for pixels, rows in eval_batches(records, cache, spec.size, batch):
         with torch.inference_mode():
             parts.append(encode(spec.normalise(pixels.to(device))).float().cpu().numpy())
         if progress is not None:
             progress(int(rows[-1]) + 1, len(records))
-    return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
+    return finite(np.concatenate(parts)) if parts else np.zeros((0, 0), np.float32)
 
 
 def encode_texts(
@@ -243,11 +250,33 @@ def encode_texts(
     texts: Sequence[str],
     device: torch.device,
 ) -> npt.NDArray[np.float32]:
-    """Text vectors (N, E); equal texts are encoded once."""
+    """Text vectors (N, E); equal texts are encoded once.
+
+    Raises
+    ------
+    ContentError
+        A vector is not finite.
+    """
     unique = list(dict.fromkeys(texts))
     parts: list[npt.NDArray[Any]] = []
     for start in range(0, len(unique), 256):
         with torch.inference_mode():
             parts.append(encode(tokens(unique[start : start + 256]).to(device)).float().cpu().numpy())
     place = {text: row for row, text in enumerate(unique)}
-    return np.concatenate(parts)[[place[text] for text in texts]]
+    return finite(np.concatenate(parts))[[place[text] for text in texts]]
+
+
+def finite(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The vectors, if they can be compared: nothing is above a NaN, so it would rank first everywhere.
+
+    Raises
+    ------
+    ContentError
+        A vector is not finite.
+    """
+    if not np.isfinite(vectors).all():
+        raise ContentError(
+            "the network gives vectors that are not finite: its weights are damaged or did not converge. "
+            "Take an earlier checkpoint, or train again with a lower optimizer.learning_rate"
+        )
+    return vectors

@@ -24,7 +24,7 @@ from usds.model.labels import LabelTensors
 from usds.model.network import UltrasoundCLIP
 from usds.model.records import Records, take_labels
 from usds.model.run import Run
-from usds.model.stream import encode_frames, encode_texts
+from usds.model.stream import encode_frames, encode_texts, finite
 from usds.model.targets import scale_rows, target_rows
 from usds.model.validate import prompt_vectors
 from usds.schemas.dataset import Dataset
@@ -180,7 +180,7 @@ def _tagged(model: UltrasoundCLIP, records: Records, device: torch.device) -> Fl
         tokens = model.tokenize([records.texts[i] for i in rows]).to(device)
         labels = LabelTensors.from_batch(take_labels(records.labels, rows)).to(device)
         parts.append(model.encode_text(tokens, labels).float().cpu().numpy())
-    return np.concatenate(parts)
+    return finite(np.concatenate(parts))
 
 
 def _relevance(model: UltrasoundCLIP, records: Records) -> Any:

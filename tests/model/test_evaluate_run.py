@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 from support.tiny_dataset import make_dataset, quick_settings, specs, write_annotations
 
 from usds.model.card import model_card
@@ -103,6 +106,16 @@ def test_subjects_on_both_sides_are_refused(run: Run, again: Dataset) -> None:
             evaluate(run, again, QUICK)
     finally:
         again.write_split("default", original)
+
+
+def test_weights_that_are_not_numbers_are_no_perfect_model(run: Run, again: Dataset, tmp_path: Path) -> None:
+    shutil.copytree(run.folder, tmp_path / "broken")
+    for path in (tmp_path / "broken" / "checkpoints").glob("*/*.safetensors"):
+        state = load_file(path)
+        state["towers.clip.visual.proj"][:] = torch.nan
+        save_file(state, path)
+    with pytest.raises(ContentError, match="vectors that are not finite: its weights are damaged"):
+        evaluate(Run(tmp_path / "broken"), again, QUICK)
 
 
 def test_a_probe_learns_from_few_frames_of_every_subject(run: Run, again: Dataset) -> None:
