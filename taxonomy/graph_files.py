@@ -71,25 +71,31 @@ def draw_graph(graph: nx.DiGraph[str], path: Path, kind: str = "png") -> None:
     _draw_pairs(graph, positions, axes)
     sizes = [30 + 40 * float(np.sqrt(nodes[name].get("count", 0))) for name in tree.nodes]
     nx.draw_networkx_nodes(tree, positions, ax=axes, node_size=sizes, node_color=shades)
-    for name, (x, y) in positions.items():
-        text = str(nodes[name]["label"])
-        if tree.out_degree(name):
+    _write_names(tree, positions, {n: str(nodes[n]["label"]) for n in tree.nodes}, axes)
+    figure.savefig(path, dpi=110, format=kind, bbox_inches="tight")
+
+
+def _write_names(
+    tree: Any, positions: Mapping[str, tuple[float, float]], names: Mapping[str, str], axes: Any
+) -> None:
+    """Names of inner nodes in boxes, those of leaves along the radius, never upside down."""
+    for node, (x, y) in positions.items():
+        if tree.out_degree(node):
             box = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
-            axes.text(x, y, text, fontsize=7, ha="center", va="bottom", weight="bold", bbox=box)
+            axes.text(x, y, names[node], fontsize=7, ha="center", va="bottom", weight="bold", bbox=box)
             continue
         angle = float(np.degrees(np.arctan2(y, x)))
         left = abs(angle) > 90
         axes.text(
             x * 1.02,
             y * 1.02,
-            text,
+            names[node],
             fontsize=7,
             rotation=angle + 180 if left else angle,
             rotation_mode="anchor",
             ha="right" if left else "left",
             va="center",
         )
-    figure.savefig(path, dpi=110, format=kind, bbox_inches="tight")
 
 
 def _draw_pairs(graph: nx.DiGraph[str], positions: Mapping[str, tuple[float, float]], axes: Any) -> None:
