@@ -22,6 +22,8 @@ _CELL = (4, 8)
 """Rows and columns of a cell in which greys are counted."""
 _CELLS = (3, 7)
 """Cells in a window: a good part of a line of text, hardly more than its height."""
+_BAND = 256
+"""Rows, a multiple of those of a cell, whose greys are counted at a time."""
 _GREYS = (10, 245)
 """Greys in which letters are looked for: not the black around a scan, nor what is driven to white."""
 _STEADY = 4.0
@@ -155,9 +157,23 @@ def _three(plane: NDArray[np.uint8]) -> RGB:
 def _one_grey(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Pixels whose grey is more frequent around them than the greys beside it: letters are drawn in one.
 
-    Shows faint letters that are hardly brighter than the speckle around them. Each pixel becomes the excess
-    of its grey (and the two next to it) in a window, in standard deviations of what four greys further off
-    lead to expect; counted in cells, so that a picture costs a fraction of one pass of the network.
+    Shows faint letters that are hardly brighter than the speckle around them. In bands, for the counts of a
+    large picture would take gigabytes; a band sees the cells next to it, so that none shows.
+    """
+    rim = _CELL[0] * (_CELLS[0] // 2)
+    bands: list[NDArray[np.float32]] = []
+    for top in range(0, len(grey), _BAND):
+        first = max(0, top - rim)
+        bands.append(_excess(grey[first : top + _BAND + rim])[top - first :][:_BAND])
+    shown = cv2.GaussianBlur(np.concatenate(bands), (0, 0), _SOFT)
+    return np.clip(shown * _GAIN, 0, 255).astype(np.uint8)
+
+
+def _excess(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """How much more often than expected the grey of each pixel, and the two next to it, occur around it.
+
+    In standard deviations of what four greys further off lead to expect, at least 0; counted in cells, so
+    that a picture costs a fraction of one pass of the network.
     """
     (high, wide), (rows, columns) = _CELL, grey.shape
     across = -(-columns // wide)
@@ -171,8 +187,7 @@ def _one_grey(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
     expected = sum(np.roll(near, step, 2) for step in (-5, -4, 4, 5)) / 4
     excess = (near - expected) / np.sqrt(expected + _STEADY)
     excess[..., : _GREYS[0]] = excess[..., _GREYS[1] + 1 :] = 0
-    shown = cv2.GaussianBlur(np.maximum(excess.ravel()[place], 0), (0, 0), _SOFT)
-    return np.clip(shown * _GAIN, 0, 255).astype(np.uint8)
+    return cast(NDArray[np.float32], np.maximum(excess.ravel()[place], 0))
 
 
 def _tophat(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -222,6 +222,13 @@ def test_faint_letters_of_one_grey_on_coarse_speckle_are_found(detector: TextDet
     assert [view.name for view in still_views(rgb, None)] == ["grey"]
 
 
+def test_greys_are_counted_in_bands_that_leave_no_seam() -> None:
+    rgb = screen(linear_area())
+    whole, (part,) = still_views(rgb, None)[0].image, still_views(rgb[100:], None)
+    assert part.image.any()
+    assert np.array_equal(whole[120:460], part.image[20:360])
+
+
 def test_a_known_box_is_kept_and_not_read_again(
     detector: TextDetector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
