@@ -25,7 +25,7 @@ from filelock import FileLock
 
 from usds.schemas.dataset import Dataset
 from usds.schemas.errors import ContentError, UsageError
-from usds.schemas.files import atomic_path, canonical_json
+from usds.schemas.files import atomic_path, canonical_json, remove_leftovers
 
 __all__ = ["FrameCache", "cache_folder", "decode_rgb", "open_cache"]
 
@@ -148,6 +148,7 @@ def open_cache(
         home.mkdir(parents=True, exist_ok=True)
         with FileLock(home / ".lock"):  # the other ranks wait for the one that builds
             if not path.is_file():
+                remove_leftovers(home)  # a build that was killed may have left gigabytes
                 _build(dataset, size, path, progress)
                 _drop_stale(home, size, path)
     except OSError as error:

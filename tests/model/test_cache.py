@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -64,3 +65,26 @@ def test_a_folder_that_cannot_be_written_names_the_setting(tmp_path: Path) -> No
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match=r"name a folder with room in data\.cache"):
         open_cache(make_dataset(tmp_path / "dataset", specs(4, 1)), 32, tmp_path / "file")
+
+
+def test_a_killed_build_leaves_nothing_behind(tmp_path: Path) -> None:
+    dataset = make_dataset(tmp_path / "dataset", specs(4, 1))
+    half = tmp_path / "cache" / dataset.info.dataset_id / ".partial-99-32-abc.arrow"
+    half.parent.mkdir(parents=True)
+    half.write_bytes(b"half")
+    open_cache(dataset, 32, tmp_path / "cache")
+    assert not half.exists()
+
+
+def test_a_full_disk_names_the_setting(tmp_path: Path) -> None:
+    dataset = make_dataset(tmp_path / "dataset", specs(40, 1))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        with pytest.raises(
+            UsageError, match=r"cannot be written \(\w.*: name a folder with room in data\.cache"
+        ):
+            open_cache(dataset, 96, tmp_path / "cache")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list((tmp_path / "cache").rglob("*.arrow"))
