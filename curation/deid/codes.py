@@ -24,8 +24,8 @@ _CONTRAST, _CLOSE, _STEP = 120, 0.25, 0.45
 """Grey levels between the two; shares of them by which a pixel may miss its level, and that make an edge."""
 _PRINTED, _EACH, _EDGES = 0.7, 0.2, 0.08
 """Shares of a window: pixels at a level, pixels at each level, edges."""
-_LEAST = 150
-"""Pixels in the middle of such windows."""
+_LEAST, _LEAST_SIDE = 150, 16
+"""Pixels in the middle of such windows: a line of letters has few rows of them."""
 
 
 def printed_codes(rgb: NDArray[np.uint8]) -> list[tuple[int, int, int, int]]:
@@ -65,7 +65,7 @@ def _codes(grey: NDArray[np.uint8]) -> list[tuple[int, int, int, int]]:
     return [
         (max(0, x - reach), max(0, y - reach), min(columns, x + w + reach), min(rows, y + h + reach))
         for x, y, w, h, size in cast(list[list[int]], stats[1:].tolist())
-        if size >= _LEAST
+        if size >= _LEAST and min(w, h) >= _LEAST_SIDE
     ]
 
 

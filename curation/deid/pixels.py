@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from usds.curation.deid.area import Area, AreaResult, Component, find_area
 from usds.curation.deid.burned_text import DetectorSettings, TextDetector
+from usds.curation.deid.codes import printed_codes
 from usds.curation.deid.decision import AS_FOUND, PERSON, Decision
 from usds.curation.deid.encode import ImageFormat, decode, encode
 from usds.curation.deid.overlay import overlay_words
@@ -33,7 +34,7 @@ from usds.curation.deid.redaction import (
     written_box,
     written_component,
 )
-from usds.curation.deid.text_boxes import TextBox
+from usds.curation.deid.text_boxes import TextBox, meet
 from usds.curation.deid.text_views import carries_colour
 from usds.curation.deid.verify import METHOD, Finding, TextMatcher, Verifier, VerifierSettings
 from usds.curation.readers.base import Region
@@ -300,12 +301,17 @@ class PixelCleaner:
     def _kept(
         self, rgb: RGB, boxes: list[TextBox], plan: Plan, index: int, matcher: TextMatcher
     ) -> tuple[list[TextBox], int]:
-        """The boxes without those that a person removed; how many of these stay, as text is read there."""
+        """The boxes without those that a person removed; how many of these stay: text or a code is there."""
         opened = [box for box in boxes if plan.decision.opens(index, inside(box, plan.crop))]
+        codes = [TextBox(*code, 1.0, "code") for code in printed_codes(rgb)] if opened else []
         padded = [wider(box, rgb.shape) for box in opened]
         looks = (self.verifier.read(rgb, part, matcher) for part in (opened, padded) if part)
         legible = {finding.box for found in looks for finding in found}
-        refused = {box for box, wide in zip(opened, padded, strict=True) if legible & {box, wide}}
+        refused = {
+            box
+            for box, wide in zip(opened, padded, strict=True)
+            if legible & {box, wide} or any(meet(box, code) for code in codes)
+        }
         return [box for box in boxes if box in refused or box not in opened], len(refused)
 
     def _legible(self, picture: RGB, matcher: TextMatcher, plan: Plan, index: int) -> tuple[Finding, ...]:

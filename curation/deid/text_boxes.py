@@ -54,6 +54,11 @@ def inside(box: TextBox, others: Sequence[TextBox]) -> bool:
     return area <= 0 or any(_common(box, other) >= 0.9 * area for other in others)
 
 
+def meet(box: TextBox, other: TextBox) -> bool:
+    """Whether two boxes share a pixel."""
+    return _common(box, other) > 0
+
+
 def touches(box: TextBox, mask: NDArray[np.uint8]) -> bool:
     """Whether a pixel of the box is set."""
     return bool(mask[box.y0 : box.y1, box.x0 : box.x1].any())

@@ -95,6 +95,15 @@ def test_no_person_opens_a_box_in_which_text_can_be_read(cleaner: PixelCleaner, 
     assert frame.refused == 1
 
 
+def test_no_person_opens_a_code_which_no_reader_of_text_can_read(cleaner: PixelCleaner) -> None:
+    rgb = screen(linear_area())
+    code = np.kron(np.random.default_rng(1).integers(0, 2, (20, 40)), np.ones((2, 2))) * 255
+    rgb[255:295, 290:370] = code[..., None]
+    result = clean(cleaner, rgb, decision=Decision(opened=(OVER,)))
+    assert black(result.frames[0], TISSUE) == 1.0
+    assert result.frames[0].refused == 1
+
+
 @pytest.mark.parametrize(("harvested", "outcome"), [(False, "ok"), (True, "review")])
 def test_a_place_without_text_is_believed_unless_the_run_knows_the_identifier(
     cleaner: PixelCleaner, monkeypatch: pytest.MonkeyPatch, harvested: bool, outcome: str
