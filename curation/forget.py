@@ -21,8 +21,8 @@ from usds.curation.commit import amend_task, mark_near_duplicates
 from usds.curation.corrections import numbered_files
 from usds.curation.ingest import INGESTS
 from usds.curation.outcomes import source_row
-from usds.curation.picture_corrections import APPLIED, forget_decisions
-from usds.curation.review_folder import VIEWED
+from usds.curation.picture_corrections import APPLIED, DECIDED_FOR, forget_decisions
+from usds.curation.review_folder import VIEWED, ReviewFolder
 from usds.curation.settings import IngestSettings
 from usds.curation.sources import decode_path
 from usds.curation.waiting import known_files
@@ -222,10 +222,14 @@ def _forget_decisions(dataset: Dataset, state: State, found: Holdings) -> None:
     """Remove what was decided about the subject's pictures, unless others have the very same file."""
     known = known_files(state)
     others = {file.file_id for key, files in known.items() if key not in found.sources for file in files}
-    mine = {file.file_id for key in found.sources for file in known.get(key, ())} - others
+    mine = {file.file_id for key in found.sources for file in known.get(key, ())}
+    decided: dict[str, str] = state.read(DECIDED_FOR) or {}
+    mine |= {file_id for file_id, subject in decided.items() if subject == found.subject_id}
+    mine -= others
     forget_decisions(dataset, mine)
-    applied: dict[str, str] = state.read(APPLIED) or {}
-    state.write(APPLIED, {key: digest for key, digest in applied.items() if key not in mine})
+    for document in (APPLIED, DECIDED_FOR):
+        before: dict[str, str] = state.read(document) or {}
+        state.write(document, {key: value for key, value in before.items() if key not in mine})
 
 
 def _forget_privately(state: State, found: Holdings) -> None:
@@ -238,6 +242,7 @@ def _forget_privately(state: State, found: Holdings) -> None:
     for key in found.sources:
         for pictures in ("review", VIEWED):
             shutil.rmtree(state.folder / pictures / key, ignore_errors=True)
+    ReviewFolder(state.folder / "review").sweep(state.source_keys())  # of files that were replaced
     for frame in found.frames:
         for picture in (state.folder / "audit").glob(f"{frame}.*"):
             picture.unlink(missing_ok=True)

@@ -9,23 +9,27 @@ from __future__ import annotations
 from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from usds.curation.corrections import append_numbered, numbered_files
-from usds.curation.deid.decision import Decision, Mark, Part
+from usds.curation.deid.area import ComponentKind
+from usds.curation.deid.decision import ACCEPTABLE, Decision, Mark, Part
 from usds.schemas import tables
 from usds.schemas.dataset import Dataset
 from usds.schemas.errors import damaged
 from usds.schemas.shards import write_parquet
 
-__all__ = ["APPLIED", "Decided", "append_decision", "forget_decisions", "read_decisions"]
+__all__ = ["APPLIED", "DECIDED_FOR", "Decided", "append_decision", "forget_decisions", "read_decisions"]
 
 
 APPLIED: Final = "decisions_applied"
 """Document of the private state: by file, the digest of the decision that its rows were made with."""
+DECIDED_FOR: Final = "decided_for"
+"""Document of the private state: by file, the subject that was decided about; a file that was replaced since
+is known to nobody else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +60,16 @@ def read_decisions(dataset: Dataset, *, after: int = 0) -> dict[str, Decided]:
     Raises
     ------
     ContentError
-        If a file of decisions is damaged: nothing is written without the boxes that may stand in it.
+        If a file of decisions is damaged, or holds what no person can decide: nothing is written without
+        the boxes that may stand in it.
     """
     found: dict[str, Decided] = {}
     for number, path in numbered_files(dataset.root, "pictures").items():
         if number <= after:
             continue
         for row in _rows(path):
+            if not _is_sound(row):
+                raise damaged(path)
             found[row["file_id"]] = Decided(_decision(row), number)
     return found
 
@@ -78,9 +85,37 @@ def forget_decisions(dataset: Dataset, file_ids: Set[str]) -> None:
 
 def _rows(path: Path) -> list[dict[str, Any]]:
     try:
-        return pq.read_table(path, schema=tables.PICTURE_CORRECTIONS).to_pylist()
-    except (pa.ArrowInvalid, OSError, ValueError, KeyError) as error:
+        schema = tables.PICTURE_CORRECTIONS
+        rows = pq.ParquetFile(path).read().select(schema.names).cast(schema).to_pylist()
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise damaged(path) from error
+    if any(value is None for row in rows for value in row.values()):
+        raise damaged(path)
+    return rows
+
+
+def _is_sound(row: dict[str, Any]) -> bool:
+    """Whether it is a decision: a misspelt box would be a box that is not blacked."""
+    try:
+        return (
+            row["decision"] in ("accept", "keep_out")
+            and ACCEPTABLE.issuperset(row["accepted"])
+            and all(_is_sound_part(part) for part in row["area"])
+            and all(_is_sound_box(box) for box in row["boxes"])
+        )
+    except TypeError:  # a null somewhere inside
+        return False
+
+
+def _is_sound_part(part: dict[str, Any]) -> bool:
+    points = part["points"]
+    inside = all(min(point["x"], point["y"]) >= 0 for point in points)
+    return part["kind"] in get_args(ComponentKind) and len(points) > 2 and inside
+
+
+def _is_sound_box(box: dict[str, Any]) -> bool:
+    known = box["action"] == "added" or (box["action"] == "opened" and box["frame"] is not None)
+    return known and 0 <= box["x0"] < box["x1"] and 0 <= box["y0"] < box["y1"]
 
 
 def _row(file_id: str, decision: Decision) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -104,6 +104,12 @@ class ReviewFolder:
         """Remove what an earlier run kept of a file."""
         shutil.rmtree(self.root / source_key, ignore_errors=True)
 
+    def sweep(self, known: Set[str]) -> None:
+        """Remove what is kept of files that nobody knows any more: their bytes were replaced."""
+        for folder in self.root.iterdir() if self.root.is_dir() else ():
+            if folder.name not in known:
+                shutil.rmtree(folder, ignore_errors=True)
+
     def write(
         self, source_key: str, pictures: Pictures, native: Iterable[tuple[int, NDArray[np.uint8]]]
     ) -> None:
@@ -116,7 +122,8 @@ class ReviewFolder:
         native : iterable of (index, (rows, columns, 3) uint8)
         """
         folder = self.root / source_key
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in (self.root, folder):
+            path.mkdir(mode=0o700, exist_ok=True)
         for index, rgb in native:
             data = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))[1].tobytes()
             descriptor = os.open(folder / f"{index:06d}.png", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -144,6 +151,10 @@ class ReviewFolder:
         if not path.is_file():
             raise ContentError(f"no picture of frame {index} is kept: run `usds ingest RAW --retry-review`")
         return path.read_bytes()
+
+    def holds(self, source_key: str, index: int | None) -> bool:
+        """Whether the picture of a frame is kept."""
+        return index is not None and (self.root / source_key / f"{index:06d}.png").is_file()
 
 
 def frame_in_doubt(frame: CleanFrame, *, passed: bool) -> Seen:

@@ -9,8 +9,14 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from usds.curation.deid.area import ComponentKind
-from usds.curation.deid.decision import ACCEPTABLE, AS_FOUND, Decision, Mark, Part
-from usds.curation.picture_corrections import APPLIED, Decided, append_decision, read_decisions
+from usds.curation.deid.decision import ACCEPTABLE, AS_FOUND, PERSON, Decision, Mark, Part
+from usds.curation.picture_corrections import (
+    APPLIED,
+    DECIDED_FOR,
+    Decided,
+    append_decision,
+    read_decisions,
+)
 from usds.curation.review_folder import VIEWED, Pictures, ReviewFolder
 from usds.curation.review_queue import Candidate
 from usds.curation.review_server import Malformed
@@ -21,7 +27,13 @@ from usds.schemas.state import State
 __all__ = ["PictureSession"]
 
 _MOST: Final = 500
-"""Boxes of one file; more are no work of a hand."""
+"""Boxes of one file that a person draws; more are no work of a hand."""
+_MOST_OPENED: Final = 10_000
+"""Boxes of one file that a person removes: all of a long clip."""
+_GONE: Final = (
+    "another command removed the picture meanwhile, an ingest or a second review: Finish, and start the "
+    "review again"
+)
 
 
 class _Strict(BaseModel):
@@ -50,7 +62,7 @@ class _Posted(_Strict):
     outcome: Literal["accept", "keep_out"]
     area: list[_PostedPart] = Field(max_length=4)
     added: list[_PostedMark] = Field(max_length=_MOST)
-    opened: list[_PostedMark] = Field(max_length=_MOST)
+    opened: list[_PostedMark] = Field(max_length=_MOST_OPENED)
     number: int
 
 
@@ -74,7 +86,7 @@ class PictureSession:
         self.dataset = dataset
         self.state = state
         self._files = {one.file.source_key: one for one in candidates}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._decided: dict[str, Decided] = {}
         self._saved: dict[str, str] = {}
 
@@ -206,22 +218,43 @@ class PictureSession:
             posted = _Posted.model_validate(body)
         except ValidationError as error:
             raise Malformed(
-                "a decision is outcome, area, added, opened and number, as JSON; places are whole pixels"
+                "a decision is outcome, area, added, opened and number, as JSON; places are whole pixels; "
+                f"at most {_MOST} boxes are drawn on a file"
             ) from error
         with self._lock, self.dataset.lock("usds review"):
             before = self._present(one)
             if posted.number != before.number:
                 raise UsageError("somebody else decided about this file meanwhile: open it again")
             decision = _decision(one, posted, before.decision)
+            self._note_subject(one)
             append_decision(self.dataset, one.file.file_id, decision)
             number = self._present(one).number
         self._saved[key] = decision.outcome
         return {"outcome": decision.outcome, "number": number, "accepted": list(decision.accepted)}
 
+    def _note_subject(self, one: Candidate) -> None:
+        """Have the private state know whom a decision is about, also after the file was replaced.
+
+        Raises
+        ------
+        UsageError
+            If the file was replaced, or its subject withdrew, since the review began.
+        """
+        known = [row["subject_id"] for row in self.state.locate(one.file.source_key)]
+        if not known:
+            raise UsageError(
+                "this file was replaced or its subject withdrew since the review began: Finish, and start "
+                "the review again"
+            )
+        noted: dict[str, str] = self.state.read(DECIDED_FOR) or {}
+        if known[0] and noted.get(one.file.file_id) != known[0]:
+            self.state.write(DECIDED_FOR, {**noted, one.file.file_id: known[0]})
+
     def _present(self, one: Candidate) -> Decided:
-        newest = max((decided.number for decided in self._decided.values()), default=0)
-        self._decided.update(read_decisions(self.dataset, after=newest))
-        return self._decided.get(one.file.file_id, Decided(AS_FOUND, 0))
+        with self._lock:
+            newest = max((decided.number for decided in self._decided.values()), default=0)
+            self._decided.update(read_decisions(self.dataset, after=newest))
+            return self._decided.get(one.file.file_id, Decided(AS_FOUND, 0))
 
     def _is_applied(self, one: Candidate, decided: Decided) -> bool:
         """Whether what is shown was made with the present decision."""
@@ -281,11 +314,9 @@ def _check_place(mark: Mark, pictures: Pictures) -> None:
 
 def _check_opened(one: Candidate, pictures: Pictures, opened: Iterable[Mark], before: Decision) -> None:
     """Only what was shown can be removed, frame by frame, and no identifier that the run knows."""
-    shown = {mark for frame in pictures.frames for mark, _ in frame.boxes}
+    shown = {mark for frame in pictures.frames for mark, method in frame.boxes if method != PERSON}
     shown |= {mark for frame in pictures.frames for mark, harvested in frame.hits if not harvested}
-    for mark in opened:
-        if mark in before.opened:
-            continue
+    for mark in set(opened).difference(before.opened):
         if one.folder is None:
             raise UsageError(
                 "the raw file is not where it was, so nobody can see what is beneath a box: boxes can only "
@@ -293,6 +324,8 @@ def _check_opened(one: Candidate, pictures: Pictures, opened: Iterable[Mark], be
             )
         if mark not in shown:
             raise UsageError("only a box that was shown can be removed; one over a known identifier stays")
+        if not one.folder.holds(one.file.source_key, mark.frame):
+            raise UsageError(_GONE)
 
 
 def _part(posted: _PostedPart, pictures: Pictures) -> Part:

@@ -136,8 +136,14 @@ def _look_beneath(
             "usds.curation.viewing:viewer", str(state.folder), str(dataset.root),
             settings.run.memory_mb * 1_000_000,
         )  # fmt: skip
-        with executor(setup, settings) as workers:
-            read = {done.item for done in workers.map([Job((key,)) for key in there]) if done.reason == "ok"}
+        try:
+            with executor(setup, settings) as workers:
+                done = workers.map([Job((key,)) for key in there])
+                read = {one.item for one in done if one.reason == "ok"}
+        except BaseException:  # Ctrl-C too: native pictures lie there only while a person looks at them
+            for key in there:
+                folder.clear(key)
+            raise
     reasons = _sources(dataset, pc.field("source_key").isin(keys))
     rows = frames_of(dataset, keys)
     found: list[Candidate] = []

@@ -17,6 +17,7 @@ from usds.curation.outcomes import source_row
 from usds.curation.picture_corrections import APPLIED, read_decisions
 from usds.curation.pipeline import WorkItem
 from usds.curation.plan import PlannedFile, Task, deal
+from usds.curation.review_folder import ReviewFolder
 from usds.curation.run import Run
 from usds.curation.sources import encode_path
 from usds.curation.stages import failed, write_run
@@ -362,3 +363,4 @@ def _record_paths(run: Run, linked: Linked) -> None:
     rows = _rows(run)
     missing = [s for s in linked.sources if (s.key, encode_path(s.entry.path)) not in known]
     _record(run, [(s, rows[s.key].reason) for s in missing if s.key in rows])
+    ReviewFolder(run.state.folder / "review").sweep(run.state.source_keys())

@@ -221,6 +221,11 @@ class State:
         with self.ledger() as ledger:
             return set(ledger.execute("SELECT path, size, mtime_ns FROM sources"))
 
+    def source_keys(self) -> set[str]:
+        """Keys of all files that the ledger knows."""
+        with self.ledger() as ledger:
+            return {row[0] for row in ledger.execute("SELECT DISTINCT source_key FROM sources")}
+
     def locate(self, key: str) -> list[dict[str, Any]]:
         """Rows of the ledger behind a source key or a subject id."""
         with self.ledger() as ledger:

@@ -7,15 +7,19 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from support.dicom_factory import make_us_dicom
 from support.in_process import ingest_here
 from support.pixel_scenes import linear_area, screen
+from support.tiny_dataset import make_dataset, specs
 
 from usds.curation.audit.run import audit
 from usds.curation.deid.burned_text import TextBox, TextDetector
@@ -24,6 +28,7 @@ from usds.curation.deid.encode import decode
 from usds.curation.deid.harvest import IdentifierIndex
 from usds.curation.deid.identity import Ids
 from usds.curation.deid.verify import Finding, Verifier
+from usds.curation.executor import Job
 from usds.curation.forget import forget
 from usds.curation.picture_corrections import append_decision, read_decisions
 from usds.curation.review_pictures import PictureSession
@@ -369,6 +374,29 @@ def test_settings_that_changed_are_named_and_the_decision_waits(house: House) ->
     assert house.row()["outcome"] == "ingested"
 
 
+def test_what_was_replaced_leaves_no_native_picture_and_is_forgotten_with_its_subject(house: House) -> None:
+    house.found = [WIDE]
+    header = {"PatientID": "A1234567", "PatientName": "Kowalska^Maria"}
+    house.put("p/a.dcm", 1, **header)
+    house.ingest()
+    session, old = house.session(), house.key
+    session.save(old, posted(session.file(old), added=[mark(300, 300, 340, 330)]))
+    house.put("p/a.dcm", 9, **header)
+    house.ingest()
+    review = house.state.folder / "review"
+    assert [folder.name for folder in review.iterdir()] == [house.key] != [old]
+    with pytest.raises(UsageError, match="this file was replaced or its subject withdrew since"):
+        session.save(old, posted(session.file(old)))
+    assert len(read_decisions(house.dataset)) == 1
+    (review / old).mkdir()
+    (subject,) = {row["subject_id"] for row in house.state.locate(house.key)}
+    with house.dataset.lock("usds forget"):
+        forget(house.dataset, house.state, subject, runs=house.root / "none")
+    assert read_decisions(house.dataset) == {}
+    assert list(review.iterdir()) == []
+    assert house.state.read("decided_for") == {}
+
+
 # -- what may not be decided ----------------------------------------------------------------------------
 
 
@@ -457,6 +485,92 @@ def test_damaged_decisions_stop_the_ingest_for_boxes_may_stand_in_them(house: Ho
         house.ingest()
 
 
+BOX = {"frame": None, "action": "added", "x0": 1, "y0": 1, "x1": 9, "y1": 9}
+CORNERS = [{"x": 160, "y": 100}, {"x": 400, "y": 100}, {"x": 400, "y": 300}]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"decision": "acept"}, {"decision": None}, {"accepted": ["text_survived"]}, {"accepted": "none"},
+        {"boxes": None}, {"boxes": [1.5]}, {"boxes": [BOX | {"action": "ad"}]}, {"boxes": [BOX | {"x1": -5}]},
+        {"boxes": [BOX | {"x0": None}]}, {"boxes": [BOX | {"action": "opened"}]},
+        {"area": [{"kind": "Maria", "points": CORNERS}]}, {"area": [{"kind": "2d", "points": CORNERS[:2]}]},
+        {"area": [{"kind": "2d", "points": [*CORNERS, {"x": -1, "y": 4}]}]}, {"file_id": None},
+    ],
+)  # fmt: skip
+def test_decisions_that_nobody_can_have_made_count_as_damaged(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    tiny = make_dataset(tmp_path / "d", specs(2))
+    row = {"file_id": "x" * 26, "decision": "accept", "accepted": [], "area": [], "boxes": [BOX], **changes}
+    (tiny.root / "corrections").mkdir()
+    pq.write_table(pa.Table.from_pylist([row]), tiny.root / "corrections" / "pictures-000001.parquet")
+    with pytest.raises(ContentError, match=r"pictures-000001\.parquet is damaged: restore it from a copy"):
+        read_decisions(tiny)
+
+
+def test_a_folder_is_no_file_of_decisions(tmp_path: Path) -> None:
+    tiny = make_dataset(tmp_path / "d", specs(2))
+    (tiny.root / "corrections" / "pictures-000001.parquet").mkdir(parents=True)
+    with pytest.raises(ContentError, match="is damaged"):
+        read_decisions(tiny)
+
+
+def test_a_box_that_a_person_drew_removes_nothing_beneath_it(house: House) -> None:
+    house.put("a.dcm", 1)
+    house.ingest()
+    frame = house.rows("frames")[0]["frame_id"]
+    session = house.named(frame)
+    session.save(house.key, posted(session.file(house.key), added=[mark(160, 100, 480, 400)]))
+    house.settle()
+    session = house.named(frame)
+    shown = session.file(house.key)
+    (drawn,) = [box for box in shown["frames"][0]["boxes"] if box["method"] == "person"]
+    drawn = {name: drawn[name] for name in ("frame", "x0", "y0", "x1", "y1")}
+    with pytest.raises(UsageError, match="only a box that was shown can be removed"):
+        session.save(house.key, posted(shown, added=[], opened=[drawn]))
+
+
+def test_no_box_is_removed_from_a_picture_that_another_command_took_away(house: House) -> None:
+    house.put("a.dcm", 1)
+    house.ingest()
+    frame = house.rows("frames")[0]["frame_id"]
+    session = house.named(frame)
+    shown = session.file(house.key)
+    house.named(frame).close()
+    with pytest.raises(UsageError, match="another command removed the picture meanwhile"):
+        session.save(house.key, posted(shown, opened=[shown_box(shown)]))
+
+
+def test_more_boxes_can_be_removed_than_drawn(house: House) -> None:
+    house.found = [
+        TextBox(x, y, x + 8, y + 8, 1.0, "native") for x in range(90, 600, 12) for y in range(60, 440, 12)
+    ]
+    house.put("a.dcm", 1)
+    house.ingest()
+    session = house.session()
+    shown = session.file(house.key)
+    boxes = [{name: box[name] for name in BOX if name != "action"} for box in shown["frames"][0]["boxes"]]
+    assert len(boxes) > 500
+    session.save(house.key, posted(shown, opened=boxes))
+
+
+def test_pictures_laid_out_for_a_review_that_never_began_are_removed(house: House) -> None:
+    house.put("a.dcm", 1)
+    house.ingest()
+
+    @contextmanager
+    def interrupted(setup: WorkerSetup, settings: IngestSettings) -> Iterator[Any]:
+        with here(setup, settings) as workers:
+            list(workers.map([Job((house.key,))]))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        files_named(house.dataset, house.state, [house.key], interrupted)
+    assert list((house.state.folder / "viewed").iterdir()) == []
+
+
 def test_names_that_fit_nothing_are_refused(house: House) -> None:
     house.put("a.dcm", 1)
     house.put("b.dcm", 2)
@@ -488,7 +602,7 @@ def test_most_black_comes_first_and_the_frames_laid_out_are_removed(house: House
     assert shares == sorted(shares, reverse=True)
     assert len(set(shares)) == 2
     viewed = house.state.folder / "viewed"
-    assert all(path.stat().st_mode & 0o077 == 0 for path in viewed.rglob("*"))
+    assert all(path.stat().st_mode & 0o077 == 0 for path in (viewed, *viewed.rglob("*")))
     assert len(list(viewed.rglob("*.png"))) == 2
     session.close()
     assert list(viewed.iterdir()) == []
