@@ -26,6 +26,8 @@ _LONGEST: Final = 1 << 20
 _LENGTH: Final = re.compile(r"[0-9]{1,9}")
 _UNEXPECTED: Final = "unexpected error ({}): the dataset may be damaged, or the disk full"
 _NO_PAGE: Final = "no such page: open the link that `usds review` printed"
+_SHARED: Final = "review_shared.html"
+"""What the pages have in common: it stands in the head of each."""
 _TYPES: Final = {"jpeg": "image/jpeg", "png": "image/png", None: "application/octet-stream"}
 
 
@@ -91,6 +93,10 @@ class ReviewServer(ThreadingHTTPServer):
         return frozenset(f"{name}:{self.server_port}" for name in ("127.0.0.1", "localhost"))
 
 
+def _resource(name: str) -> str:
+    return resources.files("usds.curation").joinpath(name).read_text("utf-8")
+
+
 class _Handler(BaseHTTPRequestHandler):
     server: ReviewServer  # pyright: ignore[reportIncompatibleVariableOverride]
 
@@ -105,7 +111,7 @@ class _Handler(BaseHTTPRequestHandler):
         """The page, its data, a picture."""
         match self._path():
             case []:
-                page = resources.files("usds.curation").joinpath(self.server.session.page).read_text("utf-8")
+                page = _resource(self.server.session.page).replace("@SHARED@", _resource(_SHARED))
                 self._send(page.replace("@NONCE@", self.server.nonce).encode(), "text/html; charset=utf-8")
             case ["image", *name]:
                 self._picture("/".join(name))

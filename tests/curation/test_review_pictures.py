@@ -808,3 +808,46 @@ def test_a_person_draws_the_area_in_the_browser(
     (part,) = decided.decision.area
     assert part.points[2][1] == 389
     assert np.abs(np.subtract(part.points[0], (160, 100))).max() <= 2
+
+
+def test_keys_decide_once_and_the_keyboard_keeps_its_place(house: House, serve: Any, page: Any) -> None:
+    house.found = [WIDE, SMALL]
+    for name, seed in (("a.dcm", 1), ("b.dcm", 5), ("c.dcm", 9)):
+        house.put(name, seed)
+    house.ingest()
+    page.goto(serve(house.session()).address)
+    page.wait_for_selector("#panel li >> nth=1")
+    removes = page.locator("#panel li button")
+    removes.nth(1).focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#panel li:has-text('removed')")
+    assert page.evaluate("document.activeElement.textContent") == "Put back"
+    page.locator("svg .place").first.focus()
+    page.keyboard.press(" ")
+    assert page.locator("#panel li:has-text('removed')").count() == 2
+    assert page.evaluate("document.activeElement.classList.contains('place')")
+    for _ in range(6):
+        page.keyboard.down("y")  # held down: the browser repeats it
+    page.keyboard.up("y")
+    page.wait_for_selector("nav li[data-saved=accept]")
+    page.wait_for_selector("nav li:nth-child(2)[aria-current=true]")
+    assert len(read_decisions(house.dataset)) == 1
+    page.evaluate("decide('accept'); decide('accept'); decide('accept')")
+    page.wait_for_selector("nav li:nth-child(3)[aria-current=true]")
+    assert [decided.number for decided in read_decisions(house.dataset).values()] == [1, 2]
+    page.locator("nav li button").first.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("nav li:nth-child(1)[aria-current=true]")
+    assert page.evaluate("document.activeElement.closest('nav') !== null")
+
+
+def test_a_picture_that_is_gone_is_said(house: House, serve: Any, browser: Any) -> None:
+    house.found = [WIDE]
+    house.put("a.dcm", 1)
+    house.ingest()
+    session = house.session()
+    (house.state.folder / "review" / house.key / "000000.png").unlink()
+    page = browser.new_page()
+    page.goto(serve(session).address)
+    page.wait_for_selector("[role=alert]:has-text('another command removed it')")
+    page.close()
