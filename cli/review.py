@@ -138,7 +138,9 @@ def _settled(output: Output, report: SettleReport) -> None:
         output.note(f"note: {report.refused:,} files keep boxes that you removed: text can be read in them")
     for problem in report.problems:
         output.note(f"note: {problem}")
-    if report.waiting:
+    if report.waiting and report.problems:
+        output.note(f"note: {report.waiting:,} decisions are kept and wait until that is mended")
+    elif report.waiting:
         output.note(
             f"note: {report.waiting:,} decisions wait, as their raw files are not where they were: run "
             "`usds ingest RAW` when they are back"
@@ -160,7 +162,7 @@ def _serve(output: Output, session: Session, what: str, port: int, browser: bool
     if browser:
         import webbrowser
 
-        webbrowser.open(server.address)
+        webbrowser.open(server.ticket)
     try:
         server.serve_forever()
     except KeyboardInterrupt:

@@ -10,7 +10,7 @@ import json
 import re
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
@@ -25,6 +25,10 @@ __all__ = ["Malformed", "ReviewServer", "Session"]
 _LONGEST: Final = 1 << 20
 _LENGTH: Final = re.compile(r"[0-9]{1,9}")
 _UNEXPECTED: Final = "unexpected error ({}): the dataset may be damaged, or the disk full"
+_OPENED: Final = (
+    "this link was opened already: use the one that `usds review` printed; if it was not you who opened it, "
+    "end the review with Ctrl-C, somebody else on this machine saw it"
+)
 _NO_PAGE: Final = "no such page: open the link that `usds review` printed"
 _SHARED: Final = "review_shared.html"
 """What the pages have in common: it stands in the head of each."""
@@ -80,12 +84,31 @@ class ReviewServer(ThreadingHTTPServer):
         self.session = session
         self.secret = secrets.token_urlsafe(16)
         self.nonce = secrets.token_urlsafe(16)
+        self._ticket = secrets.token_urlsafe(16)
+        self._tickets_left = 1
+        self._lock = threading.Lock()
         super().__init__(("127.0.0.1", port), _Handler)
 
     @property
     def address(self) -> str:
         """The link to open; whoever holds it can see and decide what the page can."""
         return f"http://127.0.0.1:{self.server_port}/{self.secret}/"
+
+    @property
+    def ticket(self) -> str:
+        """A link that leads to :attr:`address` once: what is told to a browser is seen by all users of this
+        machine, in its command line."""
+        return f"http://127.0.0.1:{self.server_port}/{self._ticket}/"
+
+    def is_ticket(self, part: str) -> bool:
+        """Whether the first part of a path is the ticket, used or not."""
+        return secrets.compare_digest(part.encode(), self._ticket.encode())
+
+    def redeem(self) -> bool:
+        """Use the ticket; False where it was used before."""
+        with self._lock:
+            self._tickets_left -= 1
+            return self._tickets_left == 0
 
     @property
     def hosts(self) -> frozenset[str]:
@@ -118,7 +141,7 @@ class _Handler(BaseHTTPRequestHandler):
             case [*path]:
                 self._answer(lambda: self.server.session.data(path))
             case None:
-                self._refuse(HTTPStatus.NOT_FOUND, _NO_PAGE)
+                self._enter()
 
     def do_POST(self) -> None:
         """A decision, or the end of the review."""
@@ -133,6 +156,16 @@ class _Handler(BaseHTTPRequestHandler):
                     self._answer(lambda: self.server.session.keep(path, body))
             case None:
                 self._refuse(HTTPStatus.NOT_FOUND, _NO_PAGE)
+
+    def _enter(self) -> None:
+        """Send whoever comes with the ticket to the page; refuse everybody else who lacks the secret."""
+        server, parts = self.server, self.path.split("/")
+        if len(parts) < 2 or not server.is_ticket(parts[1]) or self.headers.get("Host") not in server.hosts:
+            self._refuse(HTTPStatus.NOT_FOUND, _NO_PAGE)
+        elif server.redeem():
+            self._send(b"", "text/html", HTTPStatus.SEE_OTHER, {"Location": server.address})
+        else:
+            self._refuse(HTTPStatus.GONE, _OPENED)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing: the terminal belongs to the command."""
@@ -189,7 +222,13 @@ class _Handler(BaseHTTPRequestHandler):
     def _refuse(self, status: HTTPStatus, message: str) -> None:
         self._send(json.dumps({"error": message}).encode(), "application/json", status)
 
-    def _send(self, data: bytes, kind: str, status: HTTPStatus = HTTPStatus.OK) -> None:
+    def _send(
+        self,
+        data: bytes,
+        kind: str,
+        status: HTTPStatus = HTTPStatus.OK,
+        more: Mapping[str, str] | None = None,
+    ) -> None:
         policy = (
             "default-src 'none'; img-src 'self' data:; connect-src 'self'; style-src 'unsafe-inline'; "
             f"script-src 'nonce-{self.server.nonce}'; frame-ancestors 'none'; base-uri 'none'; "
@@ -199,7 +238,7 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in (
             ("Content-Type", kind), ("Content-Length", str(len(data))), ("Cache-Control", "no-store"),
             ("Content-Security-Policy", policy), ("X-Content-Type-Options", "nosniff"),
-            ("Referrer-Policy", "no-referrer"),
+            ("Referrer-Policy", "no-referrer"), *(more or {}).items(),
         ):  # fmt: skip
             self.send_header(name, value)
         self.end_headers()

@@ -19,7 +19,7 @@ from usds.curation.settings import IngestSettings
 from usds.curation.sources import decode_path
 from usds.curation.waiting import KnownFile, keep_out, known_files, undone
 from usds.schemas.dataset import Dataset
-from usds.schemas.errors import ContentError, UsdsError
+from usds.schemas.errors import ContentError, UsageError, UsdsError
 from usds.schemas.state import State
 
 __all__ = ["SettleReport", "ingest_settings", "settle"]
@@ -81,7 +81,7 @@ def settle(
         if not any(file.file_id in left and _below(file, raws) for file in files):
             continue
         try:
-            options = IngestOptions(link=LinkOptions.read(subjects), command="usds review")
+            options = IngestOptions(link=_link(subjects), command="usds review")
             settings = ingest_settings(dataset)
             ingest(raws, dataset.root, settings, options, watcher=watcher, executor=executor)
         except UsdsError as error:
@@ -118,6 +118,17 @@ def _earlier_runs(state: State) -> Iterator[tuple[list[Path], Path | None]]:
         raws = [Path(decode_path(raw)) for raw in entry["raws"]]
         if all(raw.exists() for raw in raws):
             yield raws, Path(decode_path(entry["subjects"])) if entry["subjects"] else None
+
+
+def _link(subjects: Path | None) -> LinkOptions:
+    """The subjects of an earlier run; without them files would be filed under somebody else."""
+    try:
+        return LinkOptions.read(subjects)
+    except UsageError as error:
+        raise UsageError(
+            "the file that an earlier ingest was given with --subjects is gone or cannot be read: run "
+            "`usds ingest RAW --subjects FILE` again"
+        ) from error
 
 
 def _below(file: KnownFile, raws: list[Path]) -> bool:

@@ -182,7 +182,11 @@ class Dataset:
         ------
         DatasetLocked
             If another process writes.
+        ContentError
+            If the folder is not where it was.
         """
+        if not is_dataset(self.root):
+            raise ContentError(f"{self.root} was moved or removed: put it back, nothing was written")
         with exclusive(self.root, command):
             self.sweep()
             yield

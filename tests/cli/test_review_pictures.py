@@ -124,3 +124,14 @@ def test_nothing_in_doubt_is_said(usds, labelled):
     result = usds("review", "--pictures", "--dataset", labelled.root)
     assert result.exit_code == 0
     assert "nothing to review: no file is in doubt" in result.stdout
+
+
+def test_no_program_is_started_with_the_secret_of_the_page(usds, dataset, monkeypatch):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    monkeypatch.setattr("usds.curation.review_server.ReviewServer.serve_forever", lambda _: None)
+    result = usds("review", "--pictures", "--dataset", dataset.root)
+    assert result.exit_code == 0
+    secret = re.search(r"http://127\.0\.0\.1:\d+/(\S+)/", result.stderr)[1]
+    (link,) = opened
+    assert secret not in link

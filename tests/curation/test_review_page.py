@@ -223,3 +223,13 @@ def test_a_person_corrects_a_caption_in_the_browser(browser, server, dataset):
         ("body_system", "Abdomen and retroperitoneum", "add"),
         ("organ", "Liver", "add"),
     ]
+
+
+def test_the_link_a_browser_is_started_with_works_once(server):
+    status, data = ask(server.ticket)
+    assert (status, b"Review labels" in data) == (200, True)
+    status, data = ask(server.ticket)
+    assert status == 410
+    assert b"if it was not you who opened it, end the review with Ctrl-C" in data
+    assert ask(server.ticket, headers={"Host": "evil.example"})[0] == 404
+    assert ask(f"{server.address}overview")[0] == 200

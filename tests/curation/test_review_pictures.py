@@ -397,6 +397,34 @@ def test_what_was_replaced_leaves_no_native_picture_and_is_forgotten_with_its_su
     assert house.state.read("decided_for") == {}
 
 
+def test_decisions_wait_where_the_file_of_subjects_of_the_earlier_run_is_gone(house: House) -> None:
+    house.found = [WIDE]
+    house.put("a.dcm", 1)
+    house.ingest()
+    session = house.session()
+    session.save(house.key, posted(session.file(house.key)))
+    runs = house.state.read("ingests")
+    runs[0]["subjects"] = "/nowhere/Kowalska.csv"
+    house.state.write("ingests", runs)
+    report = house.settle()
+    assert report.waiting == 1
+    (problem,) = report.problems
+    assert "run `usds ingest RAW --subjects FILE` again" in problem
+    assert "Kowalska" not in problem
+
+
+def test_a_dataset_that_was_moved_during_the_review_is_not_begun_anew(house: House) -> None:
+    house.found = [WIDE]
+    house.put("a.dcm", 1)
+    house.ingest()
+    session, key = house.session(), house.key
+    shown = session.file(key)
+    house.root.rename(house.root.with_name("moved"))
+    with pytest.raises(ContentError, match="was moved or removed: put it back, nothing was written"):
+        session.save(key, posted(shown))
+    assert not house.root.exists()
+
+
 # -- what may not be decided ----------------------------------------------------------------------------
 
 
