@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -117,7 +120,8 @@ def _pictures(
     session = PictureSession(dataset, state, found)
     try:
         if found:
-            _serve(output, session, f"the {len(session):,} files to look at", port, browser)
+            with _ended_in_order():
+                _serve(output, session, f"the {len(session):,} files to look at", port, browser)
     finally:
         session.close()
     with progress("reading raw files again") as bar:
@@ -130,10 +134,33 @@ def _pictures(
     _settled(output, report)
 
 
+@contextmanager
+def _ended_in_order() -> Generator[None]:
+    """Clean up too where the terminal is closed or the process is asked to end: no native picture stays."""
+
+    def leave(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    heard = [number for number in numbers if before[number] is not signal.SIG_IGN]  # as below nohup
+    for number in heard:
+        signal.signal(number, leave)
+    try:
+        yield
+    finally:
+        for number in heard:
+            signal.signal(number, before[number])
+
+
 def _settled(output: Output, report: SettleReport) -> None:
+    from usds.curation.outcomes import outcome_of
+
     words = {"ok": "in the dataset", "kept_out": "kept out"}
     for reason, count in sorted(report.outcomes.items()):
         output.show(f"{count:,} done again: {words.get(reason, f'still refused ({reason})')}")
+    if any(outcome_of(reason) == "review" for reason in report.outcomes):
+        output.note("note: run `usds review --pictures` again to see what is still in doubt")
     if report.refused:
         output.note(f"note: {report.refused:,} files keep boxes that you removed: text can be read in them")
     for problem in report.problems:

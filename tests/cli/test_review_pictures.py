@@ -15,8 +15,11 @@ from support.dicom_factory import make_us_dicom
 from support.in_process import ingest_here
 from support.pixel_scenes import linear_area, screen, write
 
-from usds.curation.picture_corrections import read_decisions
+from usds.curation.deid.decision import Decision
+from usds.curation.deid.identity import Ids
+from usds.curation.picture_corrections import append_decision, read_decisions
 from usds.schemas.dataset import Dataset
+from usds.schemas.state import State
 
 
 @pytest.fixture
@@ -135,3 +138,36 @@ def test_no_program_is_started_with_the_secret_of_the_page(usds, dataset, monkey
     secret = re.search(r"http://127\.0\.0\.1:\d+/(\S+)/", result.stderr)[1]
     (link,) = opened
     assert secret not in link
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_closed_terminal_leaves_no_native_picture(dataset, number):
+    info = dataset.info
+    state = State.open(info.dataset_id, info.key_fingerprint)
+    key = source(dataset)["source_key"]
+    settle_once(dataset, state)
+    arguments = ["review", "--pictures", "--frame", key, "--no-browser", "--dataset", str(dataset.root)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "usds.cli.main", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert "the 1 files to look at" in process.stderr.readline()
+    viewed = state.folder / "viewed"
+    assert len(list(viewed.rglob("*.png"))) == 1
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert "Traceback" not in err
+    assert list(viewed.iterdir()) == []
+
+
+def settle_once(dataset, state):
+    """Bring the file into the dataset, as somebody who accepted it."""
+    decision = Decision(accepted=("redaction_large",))
+    (place,) = state.locate(source(dataset)["source_key"])
+    with dataset.lock("usds review"):
+        append_decision(dataset, Ids(state.key).clip(place["content"]), decision)
+    ingest_here(dataset.root.parent / "raw", dataset.root)
+    assert source(dataset)["outcome"] == "ingested"

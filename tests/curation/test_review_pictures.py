@@ -869,6 +869,26 @@ def test_keys_decide_once_and_the_keyboard_keeps_its_place(house: House, serve: 
     assert page.evaluate("document.activeElement.closest('nav') !== null")
 
 
+def test_a_side_of_the_area_that_was_emptied_moves_nothing(house: House, serve: Any, page: Any) -> None:
+    house.put("a.dcm", 1)
+    house.ingest()
+    session = house.named(house.rows("frames")[0]["frame_id"])
+    page.goto(serve(session).address)
+    page.wait_for_selector("#picture")
+    page.keyboard.press("r")
+    page.fill("#area-left", "200")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("[role=status]:has-text('not saved yet')")
+    assert page.evaluate("document.activeElement.id") == "area-left"
+    page.fill("#area-left", "")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("[role=alert]:has-text('type all four sides of the area as numbers')")
+    page.click("#accept")
+    page.wait_for_selector("nav li[data-saved=accept]")
+    (decided,) = read_decisions(house.dataset).values()
+    assert min(x for x, _ in decided.decision.area[0].points) == 200
+
+
 def test_a_picture_that_is_gone_is_said(house: House, serve: Any, browser: Any) -> None:
     house.found = [WIDE]
     house.put("a.dcm", 1)
