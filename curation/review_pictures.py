@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -20,7 +21,7 @@ from usds.curation.picture_corrections import (
 from usds.curation.review_folder import VIEWED, Pictures, ReviewFolder
 from usds.curation.review_queue import Candidate
 from usds.curation.review_server import Malformed
-from usds.schemas.dataset import Dataset
+from usds.schemas.dataset import Dataset, DatasetLocked
 from usds.schemas.errors import ContentError, UsageError
 from usds.schemas.state import State
 
@@ -221,7 +222,7 @@ class PictureSession:
                 "a decision is outcome, area, added, opened and number, as JSON; places are whole pixels; "
                 f"at most {_MOST} boxes are drawn on a file"
             ) from error
-        with self._lock, self.dataset.lock("usds review"):
+        with self._lock, self._writing():
             before = self._present(one)
             if posted.number != before.number:
                 raise UsageError("somebody else decided about this file meanwhile: open it again")
@@ -231,6 +232,17 @@ class PictureSession:
             number = self._present(one).number
         self._saved[key] = decision.outcome
         return {"outcome": decision.outcome, "number": number, "accepted": list(decision.accepted)}
+
+    @contextmanager
+    def _writing(self) -> Generator[None]:
+        """The dataset's lock; whoever is told that another has it shall stay on the page."""
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self.dataset.lock("usds review"))
+            except DatasetLocked as error:
+                holder = str(error).partition(": wait until")[0]
+                raise DatasetLocked(f"{holder}: stay here and decide again when it has ended") from error
+            yield
 
     def _note_subject(self, one: Candidate) -> None:
         """Have the private state know whom a decision is about, also after the file was replaced.

@@ -129,21 +129,7 @@ def _look_beneath(
         )
     folder = ReviewFolder(state.folder / VIEWED)
     there = [key for key in keys if _is_there(known[key])]
-    read: set[str] = set()
-    if there:
-        settings = ingest_settings(dataset)
-        setup = WorkerSetup(
-            "usds.curation.viewing:viewer", str(state.folder), str(dataset.root),
-            settings.run.memory_mb * 1_000_000,
-        )  # fmt: skip
-        try:
-            with executor(setup, settings) as workers:
-                done = workers.map([Job((key,)) for key in there])
-                read = {one.item for one in done if one.reason == "ok"}
-        except BaseException:  # Ctrl-C too: native pictures lie there only while a person looks at them
-            for key in there:
-                folder.clear(key)
-            raise
+    read = _lay_out(dataset, state, there, folder, executor) if there else set[str]()
     reasons = _sources(dataset, pc.field("source_key").isin(keys))
     rows = frames_of(dataset, keys)
     found: list[Candidate] = []
@@ -154,6 +140,25 @@ def _look_beneath(
         reachable = _is_there(known[key])
         found.append(Candidate(place, reasons.get(key, "ok"), kept, where, reachable, frames, focus))
     return found
+
+
+def _lay_out(
+    dataset: Dataset, state: State, keys: Sequence[str], folder: ReviewFolder, executor: ExecutorFactory
+) -> set[str]:
+    """Have workers read the native frames of files; those that could be read."""
+    settings = ingest_settings(dataset)
+    setup = WorkerSetup(
+        "usds.curation.viewing:viewer", str(state.folder), str(dataset.root),
+        settings.run.memory_mb * 1_000_000,
+    )  # fmt: skip
+    try:
+        with executor(setup, settings) as workers:
+            done = workers.map([Job((key,)) for key in keys])
+            return {one.item for one in done if one.reason == "ok"}
+    except BaseException:  # Ctrl-C too: native pictures lie there only while a person looks at them
+        for key in keys:
+            folder.clear(key)
+        raise
 
 
 def frames_of(dataset: Dataset, keys: Sequence[str]) -> dict[str, list[dict[str, Any]]]:

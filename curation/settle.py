@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,13 @@ def settle(
             ingest(raws, dataset.root, settings, options, watcher=watcher, executor=executor)
         except UsdsError as error:
             problems.append(str(error))
+    return _report(dataset, state, files, problems)
+
+
+def _report(
+    dataset: Dataset, state: State, files: Sequence[KnownFile], problems: Sequence[str]
+) -> SettleReport:
+    """What the dataset says now of the files about which a person decided."""
     left = undone(dataset, state)
     keys = {file.source_key for file in files if file.file_id not in left}
     table = dataset.arrow("sources").to_table(columns=["source_key", "reason", "warnings"])

@@ -478,7 +478,12 @@ def test_of_two_reviews_the_second_is_told_and_a_writer_is_named(house: House) -
     first.save(house.key, posted(first.file(house.key), "keep_out"))
     with pytest.raises(UsageError, match="somebody else decided about this file meanwhile: open it again"):
         second.save(house.key, posted(shown))
-    with house.dataset.lock("usds ingest raw/"), pytest.raises(DatasetLocked, match="usds ingest"):
+    with (
+        house.dataset.lock("usds ingest raw/"),
+        pytest.raises(
+            DatasetLocked, match=r"written by `usds ingest` .*: stay here and decide again when it has ended"
+        ),
+    ):
         second.save(house.key, posted(second.file(house.key)))
     second.save(house.key, posted(second.file(house.key)))
     (decided,) = read_decisions(house.dataset).values()
