@@ -162,7 +162,7 @@ class Pipeline:
 
     def _stage(self, item: WorkItem, media: Media, result: CleanResult, matcher: Matcher) -> Staged:
         warnings = [*media.warnings, *result.warnings, *([SETTLED] if item.decision else [])]
-        self._keep_for_review(item.source_key, media, result)
+        self._keep_for_review(item, media, result)
         if result.outcome != "ok" or not result.frames:
             reason = "text_survived" if result.outcome == "ok" else result.reason
             withheld = len(result.frames) + result.withheld
@@ -192,9 +192,11 @@ class Pipeline:
     def _targets(self, item: WorkItem, frame_id: str) -> Targets:
         return Targets(frame_id, self._ids.clip(item.content) if item.is_clip else None, item.study_id)
 
-    def _keep_for_review(self, source_key: str, media: Media, result: CleanResult) -> None:
+    def _keep_for_review(self, item: WorkItem, media: Media, result: CleanResult) -> None:
         """Lay the frames in doubt into the private state, as they came, for a person to look at."""
-        self._review.clear(source_key)  # what an earlier run doubted
+        self._review.clear(item.source_key)  # what an earlier run doubted
+        if item.decision and result.outcome == "ok" and result.frames:
+            return  # a person looked at them already
         doubted = [*result.held, *(result.frames if result.outcome == "review" else ())]
         if not doubted:
             return
@@ -204,7 +206,7 @@ class Pipeline:
         failed = {frame.index for frame in result.held}
         seen = tuple(frame_in_doubt(frame, passed=frame.index not in failed) for frame in doubted)
         pictures = Pictures(media.rows, media.cols, media.n_frames, area, seen)
-        self._review.write(source_key, pictures, media.frames([frame.index for frame in doubted]))
+        self._review.write(item.source_key, pictures, media.frames([frame.index for frame in doubted]))
 
     # -- rows ---------------------------------------------------------------------------------------
 

@@ -425,6 +425,31 @@ def test_a_dataset_that_was_moved_during_the_review_is_not_begun_anew(house: Hou
     assert not house.root.exists()
 
 
+def test_no_native_picture_of_withheld_frames_stays_once_they_are_settled(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    legible = Finding(TextBox(80, 80, 120, 96, 1.0, "strokes"), "identifier", harvested=True)
+    pictures: list[int] = []
+
+    def check(_: Verifier, picture: Any, __: Any) -> list[Finding]:
+        tissue = int(picture[200:240, 200:300].sum())
+        pictures.extend([tissue] if tissue not in pictures else [])
+        return [legible] if pictures.index(tissue) == 0 else []
+
+    monkeypatch.setattr(Verifier, "check", check)
+    house.found = []
+    house.put("c.dcm", 1, frames=3)
+    house.ingest(settings=EVERY_FRAME)
+    assert house.row()["reason"] == "frames_withheld"
+    session = house.session()
+    shown = session.file(house.key)
+    assert [frame["passed"] for frame in shown["frames"]] == [False, True, True]
+    session.save(house.key, posted(shown))
+    assert house.settle().outcomes == {"ok": 1}
+    assert (len(house.rows("frames")), house.row()["frames_withheld"]) == (2, 1)
+    assert list((house.state.folder / "review").iterdir()) == []
+
+
 # -- what may not be decided ----------------------------------------------------------------------------
 
 
