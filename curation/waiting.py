@@ -65,13 +65,20 @@ def known_files(state: State) -> dict[str, list[KnownFile]]:
 
 
 def undone(dataset: Dataset, state: State) -> dict[str, Decision]:
-    """Decisions that the dataset's rows were not made with, by ``file_id``."""
+    """Decisions that the dataset's rows were not made with, by ``file_id``.
+
+    Those about bytes that were replaced since wait in silence, until the bytes come back.
+    """
     applied: dict[str, str] = state.read(APPLIED) or {}
-    return {
+    found = {
         file_id: decided.decision
         for file_id, decided in read_decisions(dataset).items()
         if applied.get(file_id, "") != decided.decision.digest
     }
+    if not found:
+        return found
+    known = {file.file_id for files in known_files(state).values() for file in files}
+    return {file_id: decision for file_id, decision in found.items() if file_id in known}
 
 
 def keep_out(dataset: Dataset, state: State) -> int:
