@@ -21,7 +21,7 @@ from usds.curation.commit import amend_task, mark_near_duplicates
 from usds.curation.corrections import numbered_files
 from usds.curation.ingest import INGESTS
 from usds.curation.outcomes import source_row
-from usds.curation.picture_corrections import APPLIED, DECIDED_FOR, forget_decisions
+from usds.curation.picture_corrections import APPLIED, DECIDED_FOR, forget_decisions, read_decisions
 from usds.curation.review_folder import VIEWED, ReviewFolder
 from usds.curation.settings import IngestSettings
 from usds.curation.sources import decode_path
@@ -124,8 +124,16 @@ def forget(dataset: Dataset, state: State, subject_id: str, *, runs: Path = Path
     subject_id : str
     runs : Path
         Folder of trained runs, which are listed, not changed.
+
+    Raises
+    ------
+    UsageError
+        As :func:`holdings`.
+    ContentError
+        If decisions about pictures are damaged; nothing was removed.
     """
     found = holdings(dataset, state, subject_id)
+    read_decisions(dataset)  # a damaged one would stop the work half-way
     copies = _copies(dataset, found)
     state.withdraw([subject_id])
     _rewrite_labels(dataset, found)

@@ -14,7 +14,7 @@ from usds.curation.forget import forget, holdings, runs_with, subject_of_file
 from usds.schemas import tables
 from usds.schemas.annotations import AnnotationSet
 from usds.schemas.dataset import Dataset
-from usds.schemas.errors import UsageError
+from usds.schemas.errors import ContentError, UsageError
 from usds.schemas.state import State
 
 
@@ -183,3 +183,17 @@ def test_a_subject_is_found_by_a_raw_file(places: tuple[Dataset, State], tmp_pat
     assert subject_of_file(state, known) == "anna"
     with pytest.raises(UsageError, match="was not ingested into this dataset"):
         subject_of_file(state, strange)
+
+
+def test_damaged_decisions_are_found_before_anything_is_removed(places: tuple[Dataset, State]) -> None:
+    dataset, state = places
+    damaged = dataset.root / "corrections" / "pictures-000001.parquet"
+    damaged.parent.mkdir(exist_ok=True)
+    damaged.write_bytes(b"no table")
+    before = dict(dataset.iter_images())
+    with pytest.raises(ContentError, match=r"pictures-000001\.parquet is damaged: restore it from a copy"):
+        forget(dataset, state, "anna")
+    assert dict(dataset.iter_images()) == before
+    assert state.withdrawn() == frozenset()
+    damaged.unlink()
+    assert forget(dataset, state, "anna").frames == 2
