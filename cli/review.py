@@ -86,8 +86,7 @@ def _captions(
         output.data({"captions": 0, "saved": 0, "corrections": 0})
         output.show("nothing to review: no caption is in doubt (--all shows every one)")
         return
-    shown = "first " if session.is_cut else ""
-    _serve(output, session, f"the {shown}{len(session):,} captions to look at", port, browser)
+    _serve(output, session, _to_look_at(len(session), "caption", cut=session.is_cut), port, browser)
     report = session.finish(AnnotateSettings())
     output.data({"captions": len(session), "saved": session.saved, "corrections": session.corrections})
     output.show(f"looked at {session.saved:,} captions, recorded {session.corrections:,} corrections")
@@ -110,18 +109,20 @@ def _pictures(
 
     dataset = Dataset.open(root)
     state = State.open(dataset.info.dataset_id, dataset.info.key_fingerprint)
+    most = limit or (_MOST_LAID_OUT if every else _MOST)
     with progress("reading pictures"):
         if names:
             found = files_named(dataset, state, names, local_executor)
         elif every:
-            found = most_redacted(dataset, state, limit or _MOST_LAID_OUT, local_executor)
+            found = most_redacted(dataset, state, most, local_executor)
         else:
-            found = files_in_doubt(dataset, state, limit or _MOST)
+            found = files_in_doubt(dataset, state, most)
     session = PictureSession(dataset, state, found)
     try:
         if found:
             with _ended_in_order():
-                _serve(output, session, f"the {len(session):,} files to look at", port, browser)
+                cut = not names and len(session) == most
+                _serve(output, session, _to_look_at(len(session), "file", cut=cut), port, browser)
     finally:
         session.close()
     with progress("reading raw files again") as bar:
@@ -132,6 +133,12 @@ def _pictures(
     else:
         output.show(f"decided about {session.saved:,} of {len(session):,} files")
     _settled(output, report)
+
+
+def _to_look_at(count: int, noun: str, *, cut: bool) -> str:
+    """What the page shows, in words; ``cut`` where the limit may hide more."""
+    first = "the first " if cut else ""
+    return f"{first}{count:,} {noun}{'' if count == 1 else 's'} to look at"
 
 
 @contextmanager

@@ -44,7 +44,7 @@ def started(dataset):
         text=True,
     )
     line = process.stderr.readline()
-    assert "the 1 files to look at" in line
+    assert "1 file to look at" in line
     yield process, re.search(r"http://\S+", line).group()
     process.kill()
     process.wait()
@@ -153,7 +153,7 @@ def test_a_closed_terminal_leaves_no_native_picture(dataset, number):
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert "the 1 files to look at" in process.stderr.readline()
+    assert "1 file to look at" in process.stderr.readline()
     viewed = state.folder / "viewed"
     assert len(list(viewed.rglob("*.png"))) == 1
     process.send_signal(number)
