@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from importlib import import_module
@@ -40,6 +41,8 @@ def private_state_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Keep the private state of every test in its own folder, and settings of the person out of it."""
     monkeypatch.setenv("USDS_STATE", str(tmp_path / "private-state"))
     monkeypatch.delenv("USDS_DATASET", raising=False)
+    # Handlers that run in this process move it; sockets of later tests would have too long a path there.
+    monkeypatch.setattr(tempfile, "tempdir", tempfile.tempdir)
     return tmp_path / "private-state"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ class InProcess:
         from usds.curation import stages
 
         name = setup.handler.partition(":")[2]
+        self._temporary = tempfile.tempdir  # handlers move it into the private state
         self._handler = getattr(stages, name)(setup)
         self._calls, self._name = Counter[str]() if calls is None else calls, name
 
@@ -37,7 +39,7 @@ class InProcess:
         return self
 
     def __exit__(self, *error: object) -> None:
-        return
+        tempfile.tempdir = self._temporary
 
 
 def ingest_here(
