@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow.compute as pc
 
-from usds.curation.sources import MEMBER_MARK, decode_path
+from usds.curation.sources import decode_path, split_member
 from usds.schemas.dataset import Dataset
 from usds.schemas.errors import UsageError
 from usds.schemas.state import State
@@ -53,5 +52,5 @@ def _location(row: dict[str, str]) -> Location:
     path = decode_path(row["path"])
     return Location(
         row["source_key"], path, row["kind"], row["reason"], row["subject_id"],
-        Path(path.split(MEMBER_MARK, 1)[0]).exists(),
+        split_member(path)[0].exists(),
     )  # fmt: skip

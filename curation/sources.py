@@ -17,7 +17,16 @@ from usds.schemas.dataset import is_dataset
 from usds.schemas.errors import UsageError
 from usds.schemas.tables import Reason
 
-__all__ = ["MEMBER_MARK", "Scan", "SourceFile", "decode_path", "encode_path", "refuse_overlap", "scan"]
+__all__ = [
+    "MEMBER_MARK",
+    "Scan",
+    "SourceFile",
+    "decode_path",
+    "encode_path",
+    "refuse_overlap",
+    "scan",
+    "split_member",
+]
 
 MEMBER_MARK = "!/"
 """Stands between the path of an archive and the name of its member."""
@@ -165,6 +174,16 @@ def _refusal(name: str, info: os.stat_result, hidden: bool) -> Reason | None:
     if not stat.S_ISREG(info.st_mode):
         return "unsupported"  # a pipe or a socket: opening it could wait for ever
     return "empty" if info.st_size == 0 else None
+
+
+def split_member(path: str) -> tuple[Path, str | None]:
+    """File on the disk, and the name inside it where that is an archive; a folder may end in the mark too."""
+    at = path.find(MEMBER_MARK)
+    while at >= 0:
+        if Path(path[:at]).is_file():
+            return Path(path[:at]), path[at + len(MEMBER_MARK) :]
+        at = path.find(MEMBER_MARK, at + 1)
+    return Path(path), None
 
 
 def encode_path(path: str) -> str:

@@ -12,7 +12,7 @@ from usds.curation.outcomes import SETTLED, source_row
 from usds.curation.picture_corrections import APPLIED, read_decisions
 from usds.curation.probe import MEDIA_KINDS
 from usds.curation.review_folder import ReviewFolder
-from usds.curation.sources import MEMBER_MARK, decode_path
+from usds.curation.sources import decode_path, split_member
 from usds.schemas.dataset import Dataset
 from usds.schemas.state import State
 
@@ -41,13 +41,12 @@ class KnownFile:
     @property
     def disk_path(self) -> Path:
         """The file to open: of a member, its archive."""
-        return Path(self.path.split(MEMBER_MARK, 1)[0])
+        return split_member(self.path)[0]
 
     @property
     def member(self) -> str | None:
         """Name inside the archive."""
-        _, mark, name = self.path.partition(MEMBER_MARK)
-        return name if mark else None
+        return split_member(self.path)[1]
 
 
 def known_files(state: State) -> dict[str, list[KnownFile]]:
@@ -102,7 +101,7 @@ def keep_out(dataset: Dataset, state: State) -> int:
         and any(file.file_id in wanted for file in known.get(row["source_key"], ()))
     }
     leave_only_rows(dataset, rows)
-    review = ReviewFolder(state.folder / "review")
+    review = ReviewFolder.doubted(state)
     for key in rows:
         review.clear(key)
     applied: dict[str, str] = state.read(APPLIED) or {}

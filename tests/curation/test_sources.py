@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from usds.curation.sources import decode_path, encode_path, refuse_overlap, scan
+from usds.curation.sources import decode_path, encode_path, refuse_overlap, scan, split_member
 from usds.schemas.errors import UsageError
 
 
@@ -151,3 +151,15 @@ def test_a_folder_without_the_right_to_enter_is_one_row(
 
     monkeypatch.setattr(os, "stat", denied)
     assert reasons(raw) == {"closed": "permission_denied", "good.png": None}
+
+
+def test_a_member_is_told_from_a_file_in_a_folder_whose_name_ends_in_the_mark(tmp_path: Path) -> None:
+    folder = tmp_path / "Urgent!"
+    folder.mkdir()
+    plain, archive = folder / "scan.dcm", folder / "pack.zip"
+    plain.write_bytes(b"x")
+    archive.write_bytes(b"x")
+    assert split_member(str(plain)) == (plain, None)
+    assert split_member(f"{archive}!/a!/b.png") == (archive, "a!/b.png")
+    archive.unlink()
+    assert not split_member(f"{archive}!/a.png")[0].exists()
