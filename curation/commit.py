@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from usds.curation.near_duplicates import duplicate_of
 from usds.curation.plan import Task
+from usds.curation.settings import IngestSettings
 from usds.curation.staging import Staging, Withheld
 from usds.schemas import shards
 from usds.schemas.dataset import Dataset
@@ -173,13 +174,7 @@ def drop_sources(dataset: Dataset, source_keys: Set[str]) -> None:
         )
         if not here:
             continue
-        frames = pq.read_table(
-            dataset.root / manifest.files["frames"].path,
-            columns=["frame_id", "clip_id", "study_id", "source_key"],
-        ).to_pylist()
-        rewritten = shards.rewrite_task(
-            dataset.root, manifest, source_keys, drop_captions_of=_orphaned(frames, source_keys)
-        )
+        rewritten = _without(dataset, manifest, source_keys)
         if all(rewritten.files[name].rows == 0 for name in ("frames", "captions", "sources")):
             dataset.remove_task(manifest.task)
 
@@ -198,12 +193,23 @@ def leave_only_rows(dataset: Dataset, rows: Mapping[str, Mapping[str, Any]]) -> 
         here = rows.keys() & set(_column(dataset, manifest, "sources", "source_key").to_pylist())
         if not here:
             continue
-        path = dataset.root / manifest.files["frames"].path
-        ids = pq.read_table(path, columns=["frame_id", "clip_id", "study_id", "source_key"]).to_pylist()
-        rewritten = shards.rewrite_task(dataset.root, manifest, here, drop_captions_of=_orphaned(ids, here))
-        kept = pq.read_table(dataset.root / rewritten.files["sources"].path, schema=shards.TABLES["sources"])
-        more = pa.Table.from_pylist([dict(rows[key]) for key in sorted(here)], schema=kept.schema)
-        amend_task(dataset, rewritten, {"sources": pa.concat_tables([kept, more])})
+        rewritten = _without(dataset, manifest, here)
+        add_source_rows(dataset, rewritten, [rows[key] for key in sorted(here)])
+
+
+def add_source_rows(dataset: Dataset, manifest: Manifest, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Add rows to ``sources`` of a task: what stays of files that it held."""
+    kept = pq.read_table(dataset.root / manifest.files["sources"].path, schema=shards.TABLES["sources"])
+    more = pa.Table.from_pylist([dict(row) for row in rows], schema=kept.schema)
+    amend_task(dataset, manifest, {"sources": pa.concat_tables([kept, more])})
+
+
+def _without(dataset: Dataset, manifest: Manifest, source_keys: Set[str]) -> Manifest:
+    """A task written again without some files, and without captions about what they alone showed."""
+    path = dataset.root / manifest.files["frames"].path
+    frames = pq.read_table(path, columns=["frame_id", "clip_id", "study_id", "source_key"]).to_pylist()
+    orphaned = _orphaned(frames, source_keys)
+    return shards.rewrite_task(dataset.root, manifest, source_keys, drop_captions_of=orphaned)
 
 
 def _orphaned(frames: Sequence[Mapping[str, Any]], source_keys: Set[str]) -> set[str]:
@@ -218,6 +224,12 @@ def _orphaned(frames: Sequence[Mapping[str, Any]], source_keys: Set[str]) -> set
 
 def _column(dataset: Dataset, manifest: Manifest, table: str, column: str) -> pa.ChunkedArray:
     return pq.read_table(dataset.root / manifest.files[table].path, columns=[column]).column(column)
+
+
+def mark_near_duplicates_again(dataset: Dataset) -> int:
+    """:func:`mark_near_duplicates` with the distance that the dataset was made with."""
+    bits = dataset.info.settings.get("near_duplicate_bits", IngestSettings().near_duplicate_bits)
+    return mark_near_duplicates(dataset, bits)
 
 
 def mark_near_duplicates(dataset: Dataset, max_bits: int) -> int:

@@ -17,13 +17,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from usds.curation.commit import amend_task, mark_near_duplicates
+from usds.curation.commit import add_source_rows, mark_near_duplicates_again
 from usds.curation.corrections import numbered_files
 from usds.curation.ingest import INGESTS
 from usds.curation.outcomes import source_row
 from usds.curation.picture_corrections import APPLIED, DECIDED_FOR, forget_decisions, read_decisions
-from usds.curation.review_folder import VIEWED, ReviewFolder
-from usds.curation.settings import IngestSettings
+from usds.curation.review_folder import ReviewFolder
 from usds.curation.sources import decode_path
 from usds.curation.waiting import known_files
 from usds.schemas import shards
@@ -140,8 +139,7 @@ def forget(dataset: Dataset, state: State, subject_id: str, *, runs: Path = Path
     for manifest in dataset.manifests().values():
         _rewrite_task(dataset, manifest, found)
     if copies:  # the original that they name may be gone
-        bits = dataset.info.settings.get("near_duplicate_bits", IngestSettings().near_duplicate_bits)
-        mark_near_duplicates(dataset, bits)
+        mark_near_duplicates_again(dataset)
     _rewrite_splits(dataset, subject_id)
     _forget_decisions(dataset, state, found)
     _forget_privately(state, found)
@@ -178,10 +176,8 @@ def _rewrite_task(dataset: Dataset, manifest: shards.Manifest, found: Holdings) 
     if not here and found.captions.isdisjoint(captions.column("caption_id").to_pylist()):
         return
     rewritten = shards.rewrite_task(root, manifest, set(found.sources), drop_captions_of=found.targets)
-    table = pq.read_table(root / rewritten.files["sources"].path, schema=shards.TABLES["sources"])
     gone = [source_row(key, found.sources[key], "withdrawn") for key in sorted(here)]
-    more = pa.Table.from_pylist(gone, schema=shards.TABLES["sources"])
-    amend_task(dataset, rewritten, {"sources": pa.concat_tables([table, more])})
+    add_source_rows(dataset, rewritten, gone)
 
 
 def _rewrite_labels(dataset: Dataset, found: Holdings) -> None:
@@ -247,10 +243,11 @@ def _forget_privately(state: State, found: Holdings) -> None:
         ledger.execute("DELETE FROM sources WHERE subject_id = ?", (found.subject_id,))
         ledger.executemany("DELETE FROM sources WHERE source_key = ?", keys)
         ledger.executemany("DELETE FROM withheld WHERE source_key = ?", keys)
+    doubted, viewed = ReviewFolder.doubted(state), ReviewFolder.viewed(state)
     for key in found.sources:
-        for pictures in ("review", VIEWED):
-            shutil.rmtree(state.folder / pictures / key, ignore_errors=True)
-    ReviewFolder(state.folder / "review").sweep(state.source_keys())  # of files that were replaced
+        doubted.clear(key)
+        viewed.clear(key)
+    doubted.sweep(state.source_keys())  # of files that were replaced
     for frame in found.frames:
         for picture in (state.folder / "audit").glob(f"{frame}.*"):
             picture.unlink(missing_ok=True)

@@ -7,7 +7,6 @@ of that. Every step is decided from what is on disk: running the command again d
 from __future__ import annotations
 
 import secrets
-import shutil
 from base64 import b32encode
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +22,7 @@ from usds.curation.linking import LinkOptions
 from usds.curation.outcomes import HARMLESS, TRANSIENT, outcome_of
 from usds.curation.probe import probe_stamp
 from usds.curation.recheck import recheck_captions
-from usds.curation.review_folder import VIEWED
+from usds.curation.review_folder import ReviewFolder
 from usds.curation.run import NOBODY, ExecutorFactory, Run, Watcher, local_executor
 from usds.curation.second_pass import second_pass
 from usds.curation.settings import IngestSettings, detector_version, differences, tool_version
@@ -271,7 +270,7 @@ def _remember(state: State, raws: Sequence[Path], link: LinkOptions) -> None:
 def _ingest(run: Run, found: Scan, options: IngestOptions) -> IngestReport:
     run.catalogue.note_scan(found.files)
     keep_out(run.dataset, run.state)
-    shutil.rmtree(run.state.folder / VIEWED, ignore_errors=True)  # what a killed review left
+    ReviewFolder.viewed(run.state).sweep(frozenset())  # what a killed review left
     _prepare_retry(run, options)
     linked = first_pass(run)
     rechecked = recheck_captions(run.dataset, run.state, linked.index_stamp)

@@ -22,9 +22,9 @@ from usds.curation.deid.pixels import CleanFrame
 from usds.curation.deid.redaction import Box, to_native
 from usds.schemas.errors import ContentError
 from usds.schemas.files import read_json, write_json
+from usds.schemas.state import State
 
 __all__ = [
-    "VIEWED",
     "Pictures",
     "ReviewFolder",
     "Seen",
@@ -33,8 +33,6 @@ __all__ = [
     "pictures_in_dataset",
 ]
 
-VIEWED: Final = "viewed"
-"""Folder of the private state with frames of the dataset as they came, as long as a person looks at them."""
 _INDEX: Final = "pictures.json"
 
 
@@ -99,6 +97,16 @@ class ReviewFolder:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+
+    @classmethod
+    def doubted(cls, state: State) -> ReviewFolder:
+        """Frames under review."""
+        return cls(state.folder / "review")
+
+    @classmethod
+    def viewed(cls, state: State) -> ReviewFolder:
+        """Frames of the dataset as they came, as long as a person looks at them."""
+        return cls(state.folder / "viewed")
 
     def clear(self, source_key: str) -> None:
         """Remove what an earlier run kept of a file."""

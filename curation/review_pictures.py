@@ -18,7 +18,7 @@ from usds.curation.picture_corrections import (
     append_decision,
     read_decisions,
 )
-from usds.curation.review_folder import VIEWED, Pictures, ReviewFolder
+from usds.curation.review_folder import Pictures, ReviewFolder
 from usds.curation.review_queue import Candidate
 from usds.curation.review_server import Malformed
 from usds.schemas.dataset import Dataset, DatasetLocked
@@ -101,7 +101,7 @@ class PictureSession:
 
     def close(self) -> None:
         """Remove the native frames that were laid out for this review alone."""
-        folder = ReviewFolder(self.state.folder / VIEWED)
+        folder = ReviewFolder.viewed(self.state)
         for key in self._files:
             folder.clear(key)
 
@@ -124,10 +124,8 @@ class PictureSession:
                 {
                     "key": key,
                     "reason": one.reason,
-                    "frames": len(one.pictures.frames) if one.pictures else 0,
-                    "redacted": max((f.redacted for f in one.pictures.frames), default=0.0)
-                    if one.pictures
-                    else 0.0,
+                    "frames": len(one.seen),
+                    "redacted": max((frame.redacted for frame in one.seen), default=0.0),
                     "saved": self._saved.get(key),
                 }
                 for key, one in self._files.items()
@@ -355,7 +353,7 @@ def _part(posted: _PostedPart, pictures: Pictures) -> Part:
 
 
 def _frames(one: Candidate) -> Iterator[dict[str, Any]]:
-    for frame in one.pictures.frames if one.pictures else ():
+    for frame in one.seen:
         row = one.frames.get(frame.index) if one.folder is None else None
         yield {
             "index": frame.index,

@@ -9,7 +9,7 @@ from typing import Any, Final
 import pyarrow.compute as pc
 
 from usds.curation.executor import Job
-from usds.curation.review_folder import VIEWED, Pictures, ReviewFolder, pictures_in_dataset
+from usds.curation.review_folder import Pictures, ReviewFolder, Seen, pictures_in_dataset
 from usds.curation.run import ExecutorFactory
 from usds.curation.settle import ingest_settings
 from usds.curation.waiting import KnownFile, known_files
@@ -55,12 +55,17 @@ class Candidate:
     frames: Mapping[int, Mapping[str, Any]]
     focus: int | None = None
 
+    @property
+    def seen(self) -> tuple[Seen, ...]:
+        """What can be shown of its frames."""
+        return self.pictures.frames if self.pictures else ()
+
 
 def files_in_doubt(
     dataset: Dataset, state: State, limit: int | None = None, *, among: Sequence[str] | None = None
 ) -> list[Candidate]:
     """The files whose outcome is "review", by doubt; their frames were kept when they were ingested."""
-    review = ReviewFolder(state.folder / "review")
+    review = ReviewFolder.doubted(state)
     wanted = pc.field("outcome") == "review"
     if among is not None:
         wanted = wanted & pc.field("source_key").isin(list(among))
@@ -127,7 +132,7 @@ def _look_beneath(
             f"the private state does not know the file {missing[0]}: only what `usds ingest` wrote can be "
             "settled here"
         )
-    folder = ReviewFolder(state.folder / VIEWED)
+    folder = ReviewFolder.viewed(state)
     there = [key for key in keys if _is_there(known[key])]
     read = _lay_out(dataset, state, there, folder, executor) if there else set[str]()
     reasons = _sources(dataset, pc.field("source_key").isin(keys))

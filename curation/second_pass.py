@@ -363,4 +363,4 @@ def _record_paths(run: Run, linked: Linked) -> None:
     rows = _rows(run)
     missing = [s for s in linked.sources if (s.key, encode_path(s.entry.path)) not in known]
     _record(run, [(s, rows[s.key].reason) for s in missing if s.key in rows])
-    ReviewFolder(run.state.folder / "review").sweep(run.state.source_keys())
+    ReviewFolder.doubted(run.state).sweep(run.state.source_keys())

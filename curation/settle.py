@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from usds.curation.commit import mark_near_duplicates
+from usds.curation.commit import mark_near_duplicates_again
 from usds.curation.deid.pixels import OPENING_REFUSED
 from usds.curation.ingest import INGESTS, IngestOptions, ingest
 from usds.curation.linking import LinkOptions
@@ -72,8 +72,7 @@ def settle(
         return SettleReport()
     with dataset.lock("usds review"):
         if keep_out(dataset, state):
-            bits = dataset.info.settings.get("near_duplicate_bits", IngestSettings().near_duplicate_bits)
-            mark_near_duplicates(dataset, bits)
+            mark_near_duplicates_again(dataset)
     files = [file for group in known_files(state).values() for file in group if file.file_id in wanted]
     problems: list[str] = []
     for raws, subjects in _earlier_runs(state):

@@ -83,7 +83,7 @@ def curator(setup: WorkerSetup) -> Handler:
     index = IdentifierIndex.load(state)
     taxonomy = load_taxonomy("udt")
     cleaner = PixelCleaner(settings.pixels, overlay_vocabulary(taxonomy))
-    review = ReviewFolder(state.folder / "review")
+    review = ReviewFolder.doubted(state)
     pipeline = Pipeline(Ids(state.key), settings, cleaner, Scrubber(scrubber_terms(taxonomy)), review)
 
     @lru_cache(maxsize=64)

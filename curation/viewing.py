@@ -8,7 +8,7 @@ from pathlib import Path
 from usds.curation.frames import key_frames
 from usds.curation.probe import read_source
 from usds.curation.readers.base import MediaError, open_media
-from usds.curation.review_folder import VIEWED, Pictures, ReviewFolder, Seen, pictures_in_dataset
+from usds.curation.review_folder import Pictures, ReviewFolder, Seen, pictures_in_dataset
 from usds.curation.review_queue import frames_of
 from usds.curation.settings import IngestSettings
 from usds.curation.settle import ingest_settings
@@ -27,7 +27,7 @@ def viewer(setup: WorkerSetup) -> Handler:
     dataset = Dataset.open(Path(setup.dataset))
     settings = ingest_settings(dataset)
     known = known_files(state)
-    folder = ReviewFolder(state.folder / VIEWED)
+    folder = ReviewFolder.viewed(state)
 
     def handle(item: str) -> str:
         folder.clear(item)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from usds.curation.deid.codes import printed_codes
 from usds.curation.deid.ocr_models import alphabet, session
 from usds.curation.deid.text_boxes import (
+    MARK_RATIO,
     TextBox,
     inside,
     is_loose,
@@ -38,7 +39,6 @@ _SPLIT_LEVELS = (0.5, 0.75)
 _HINT = 0.02
 """Probability from which on a view hints at text. Of strings of tuning scenes that only the enlarged view
 confirmed, the least hint was .029."""
-_MARK_RATIO = 1.8
 _TURNED_SCORE = 0.7
 _LETTER_SCORE = 0.85
 """Reading that tells a letter from a patch of flow colours."""
@@ -129,8 +129,7 @@ class TextDetector:
         ground = Ground(flow_colours(rgb), np.ones(rgb.shape[:2], np.uint8) if shown is None else shown)
         coloured = ground.flow if color else None
         found = (self._quick if quick else self._thorough)(rgb, coloured, ground, known)
-        codes = [TextBox(*box, 1.0, "code") for box in printed_codes(rgb)]
-        return merge([*self._tight(rgb, found), *codes])
+        return merge([*self._tight(rgb, found), *printed_codes(rgb)])
 
     def _thorough(
         self, rgb: RGB, coloured: Flow | None, ground: Ground, known: Sequence[TextBox]
@@ -317,7 +316,7 @@ class TextDetector:
 
     def _read_any_way(self, crop: RGB) -> tuple[str, float, bool]:
         """Read; what stands upright is turned a quarter both ways, which invents letters more often."""
-        if crop.shape[0] <= _MARK_RATIO * crop.shape[1]:
+        if crop.shape[0] <= MARK_RATIO * crop.shape[1]:
             return *self._read(crop), False
         turned = (np.ascontiguousarray(np.rot90(crop, turns)) for turns in (1, 3))
         return *max((self._read(way) for way in turned), key=lambda reading: reading[1]), True

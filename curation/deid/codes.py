@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from usds.curation.deid.text_boxes import TextBox
+
 __all__ = ["printed_codes"]
 
 _NEAR = 9
@@ -28,17 +30,20 @@ _LEAST, _LEAST_SIDE = 150, 16
 """Pixels in the middle of such windows: a line of letters has few rows of them."""
 
 
-def printed_codes(rgb: NDArray[np.uint8]) -> list[tuple[int, int, int, int]]:
-    """Boxes around codes, as half-open pixels x0, y0, x1, y1.
+def printed_codes(rgb: NDArray[np.uint8]) -> list[TextBox]:
+    """Boxes around codes, of method "code".
 
     Parameters
     ----------
     rgb : (rows, columns, 3) uint8
     """
     grey = cast(NDArray[np.uint8], cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY))
-    found: list[tuple[int, int, int, int]] = []
+    found: list[TextBox] = []
     for factor in _REDUCED:
-        found.extend((x0 * factor, y0 * factor, x1 * factor, y1 * factor) for x0, y0, x1, y1 in _codes(grey))
+        found.extend(
+            TextBox(x0 * factor, y0 * factor, x1 * factor, y1 * factor, 1.0, "code")
+            for x0, y0, x1, y1 in _codes(grey)
+        )
         grey = grey[: grey.shape[0] // 2 * 2, : grey.shape[1] // 2 * 2]
         if min(grey.shape) < 2 * _WINDOW:
             break

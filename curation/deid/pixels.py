@@ -303,7 +303,7 @@ class PixelCleaner:
     ) -> tuple[list[TextBox], int]:
         """The boxes without those that a person removed; how many of these stay: text or a code is there."""
         opened = [box for box in boxes if plan.decision.opens(index, inside(box, plan.crop))]
-        codes = [TextBox(*code, 1.0, "code") for code in printed_codes(rgb)] if opened else []
+        codes = printed_codes(rgb) if opened else []
         padded = [wider(box, rgb.shape) for box in opened]
         looks = (self.verifier.read(rgb, part, matcher) for part in (opened, padded) if part)
         legible = {finding.box for found in looks for finding in found}

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-_MARK_RATIO = 1.8
+MARK_RATIO = 1.8
+"""A line is longer than this many times its height; a letter, a tick or a caliper is not."""
 _PATCH, _PATCH_SHARE = 36, 0.35
 """Shortest side of a box, and share of flow colours in it, from which on it may hold a patch of them."""
 _LINE_SHARE, _LOOSE = 0.6, 1.25
@@ -82,12 +83,12 @@ def is_loose(box: TextBox, line: TextBox) -> bool:
 def is_small(box: TextBox) -> bool:
     """Hardly wider than high: a tick, a caliper or a letter."""
     width, height = box.x1 - box.x0, box.y1 - box.y0
-    return max(width, height) <= _MARK_RATIO * min(width, height)
+    return max(width, height) <= MARK_RATIO * min(width, height)
 
 
 def runs_level(box: TextBox) -> bool:
     """Clearly wider than high."""
-    return box.x1 - box.x0 > _MARK_RATIO * (box.y1 - box.y0)
+    return box.x1 - box.x0 > MARK_RATIO * (box.y1 - box.y0)
 
 
 def _common(a: TextBox, b: TextBox) -> int:

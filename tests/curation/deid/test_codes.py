@@ -35,8 +35,8 @@ def stick(code: Picture, at: tuple[int, int]) -> tuple[Picture, tuple[slice, sli
 
 def share_found(rgb: Picture, place: tuple[slice, slice]) -> float:
     mask = np.zeros(rgb.shape[:2], bool)
-    for x0, y0, x1, y1 in printed_codes(rgb):
-        mask[y0:y1, x0:x1] = True
+    for box in printed_codes(rgb):
+        mask[box.y0 : box.y1, box.x0 : box.x1] = True
     return float(mask[place].mean())
 
 
