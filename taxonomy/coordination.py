@@ -5,7 +5,7 @@ from __future__ import annotations
 from usds.taxonomy import direction
 from usds.taxonomy.lexicon import Hit, Item
 from usds.taxonomy.mentions import Mention
-from usds.taxonomy.scopes import LABELS, Scopes
+from usds.taxonomy.scopes import ARTICLES, LABELS, Scopes
 
 __all__ = ["Coordination"]
 
@@ -17,7 +17,6 @@ _NO_ALTERNATIVE = frozenset(
     ["without", "more", "less", "not", "so", "other", "in", "on", "at", "with"]
 )  # "cysts or more"
 _ITEM_ENDS = _LIST_ENDS | {"in", "landmark", "uncertain", "uncertain_either"}
-_ARTICLES = frozenset(["a", "an", "the"])
 _LIST = 12  # mentions in which the thing that a list of names stands for is looked for
 _QUANTITIES = frozenset(
     ["small", "moderate", "large", "trace", "minimal", "mild", "tiny", "some", "single", "multiple", "few"]
@@ -72,13 +71,13 @@ class Coordination(Scopes):
 
     def _item_follows(self, index: int, hit: Hit) -> bool:
         words = self.tokens.words
-        if words[hit.first] != "," or words[hit.last - 1] not in _ARTICLES:
+        if words[hit.first] != "," or words[hit.last - 1] not in ARTICLES:
             return False
         listed = self.doubt is not None and self.doubt_list
         ended = words[hit.first + 1] == "and"
         for following in self.hits[index + 1 : index + 1 + _AHEAD]:
             for cue in following.mark.cues:
-                if cue == "break" and words[following.last - 1] in _ARTICLES:
+                if cue == "break" and words[following.last - 1] in ARTICLES:
                     ended = ended or "and" in words[following.first : following.last]
                 elif cue in ("period", "stop", "semicolon"):
                     return listed and ended

@@ -5,12 +5,11 @@ from __future__ import annotations
 from usds.taxonomy import direction
 from usds.taxonomy.lexicon import Hit
 from usds.taxonomy.lookback import ENDS, LookBack
-from usds.taxonomy.scopes import LABELS, SHORT
+from usds.taxonomy.scopes import ARTICLES, LABELS, SHORT
 
 __all__ = ["Cues"]
 
 _DEFINITE = frozenset(["the", "this", "these", "that", "it", "its"])
-_ARTICLES = frozenset(["a", "an", "the"])
 _NOT = frozenset(["not", "t", "never", "nor"])  # "t" ends "isn't" and "can't"
 _HINDERED = _NOT | {"cannot", "unable", "difficult", "hard", "impossible", "without", "insufficient"}
 _DENIABLE = (
@@ -65,7 +64,7 @@ class Cues(LookBack):
             return None
         first = self.mentions[-1].first
         roles = {m.item.role for m in self.mentions[-LABELS:] if m.first == first and m.item is not None}
-        if self.tokens.words[hit.last - 1] in _ARTICLES or "finding" in roles:
+        if self.tokens.words[hit.last - 1] in ARTICLES or "finding" in roles:
             return None
         return following if any(item.role in roles for item, _ in following.labels) else None
 

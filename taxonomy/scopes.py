@@ -11,9 +11,10 @@ from usds.taxonomy.lexicon import Hit
 from usds.taxonomy.mentions import Mention
 from usds.taxonomy.normalise import Tokens
 
-__all__ = ["LABELS", "REACH", "SHORT", "SITES", "Scopes"]
+__all__ = ["ARTICLES", "LABELS", "REACH", "SHORT", "SITES", "Scopes"]
 
 SITES = ("site", "system")  # roles of dimensions that say where, not what
+ARTICLES = frozenset(["a", "an", "the"])
 
 SHORT = 6  # tokens that a bare "not" reaches, and that a look back spans
 _NEAR = 3  # tokens between a verb and the cue it belongs to ("is no longer seen")
